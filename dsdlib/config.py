@@ -1,0 +1,202 @@
+"""The whole description of one pruning run: validated, frozen and hashable to a key. No torch here."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import hashlib
+import json
+from collections.abc import Iterable
+from itertools import product
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+
+
+class ConfigError(ValueError):
+    """A value that no run can be made of; the message names it and says what is allowed."""
+
+
+class RunConfig(BaseModel):
+    """One network carried through all its pruning rounds with one seed.
+
+    The defaults are the study's quick recipe on scikit-learn's digits. Lists become tuples and numbers
+    written as strings (YAML's ``1e-3``) become numbers. Raises `ConfigError` for anything that cannot be a run.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
+
+    dataset: str = Field("digits", description="a name dsdlib.data knows, folder:NAME, or module:function")
+    validation_fraction: float = Field(0.2, ge=0, lt=1, description="share of the training data held out")
+    augment: bool = Field(False, description="random crop (padding 4) and horizontal flip, per image")
+    noise_kind: Literal["symmetric", "uniform", "pairflip", "asymmetric", "human"] = "symmetric"
+    noise_rate: Fraction = Field(0.0, description="share of the training labels drawn for corruption")
+    noise_labels: str | None = Field(None, description="FILE:NAME of the labels people gave, for human noise")
+
+    model: str = Field("lenet_300_100", description="a name dsdlib.models knows, or module:factory")
+    model_args: dict[str, Any] = Field({}, description="keyword arguments of the model, e.g. {width: 32}")
+    prunable: Literal["conv_and_linear", "all_but_last", "conv"] = "conv_and_linear"
+
+    epochs: int = Field(60, ge=1)
+    batch_size: int = Field(128, ge=1)
+    lr: Positive = 0.1
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: NonNegative = 1e-4
+    milestones: tuple[int, ...] = Field((30, 45), description="epochs at which lr is multiplied by 0.1")
+
+    rounds: int = Field(30, ge=0, description="pruning steps; round 0 is the dense network")
+    amount: float = Field(0.2, gt=0, lt=1, description="share of the remaining weights pruned at each step")
+    criterion: Literal["magnitude", "gradient", "random"] = "magnitude"
+    retraining: Literal["lr_rewinding", "weight_rewinding", "finetune", "reinit"] = "lr_rewinding"
+    rewind_iteration: int = Field(0, ge=0, description="where weight rewinding goes back to")
+
+    teacher: RunConfig | None = Field(None, description="another run, to distil from")
+    teacher_round: Literal["dense", "best"] | Annotated[int, Field(ge=0)] = "dense"
+    alpha: Fraction = Field(0.8, description="weight of the teacher's part of the loss")
+    temperature: Positive = 10.0
+
+    seed: int = Field(0, ge=0)
+
+    def __init__(self, **fields: Any):
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            raise ConfigError(_explain(error, type(self).model_fields)) from None
+
+    @model_validator(mode="after")
+    def _hangs_together(self) -> RunConfig:
+        if list(self.milestones) != sorted({m for m in self.milestones if 0 < m < self.epochs}):
+            raise ValueError(
+                f"milestones = {list(self.milestones)}: must ascend and lie between 1 and epochs − 1 "
+                f"= {self.epochs - 1}"
+            )
+        if self.rewind_iteration and self.retraining != "weight_rewinding":
+            raise ValueError(
+                f"rewind_iteration = {self.rewind_iteration}: only retraining 'weight_rewinding' uses it, "
+                f"not {self.retraining!r}"
+            )
+        if (self.noise_kind == "human") != (self.noise_labels is not None):
+            raise ValueError(
+                f"noise_labels = {self.noise_labels!r}: human noise needs FILE:NAME, other kinds need none"
+            )
+        if self.noise_kind == "human" and self.noise_rate:
+            raise ValueError(f"noise_rate = {self.noise_rate}: people's labels have the rate they have; use 0")
+        if clash := sorted(self.model_args.keys() & type(self).model_fields.keys()):
+            raise ValueError(f"model_args {clash}: already names of the configuration's own fields")
+        self._check_teacher()
+        return self
+
+    def _check_teacher(self) -> None:
+        if self.teacher is None:
+            return
+        if isinstance(self.teacher_round, int) and self.teacher_round > self.teacher.rounds:
+            raise ValueError(f"teacher_round = {self.teacher_round}: the teacher has rounds 0 to {self.teacher.rounds}")
+        if self.teacher_round == "best" and self.teacher.validation_fraction == 0:
+            raise ValueError("teacher_round = 'best': is chosen on validation data, and the teacher has none")
+
+    @property
+    def key(self) -> str:
+        """16 hex digits, the same on every machine. Fields at their defaults do not enter, so that a field
+        added later leaves every earlier key where it was (and a default, once published, must not change)."""
+        identity = self.model_dump(mode="json", exclude_defaults=True)
+        text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def __hash__(self) -> int:
+        return int(self.key, 16)
+
+    def vary(self, **changes: Any) -> RunConfig:
+        """The same run with some fields changed, validated again."""
+        return RunConfig(**{**dict(self), **changes})
+
+    def grid(self, **axes: Iterable[Any]) -> list[RunConfig]:
+        """One run for each combination of the named fields' values, the last name varying fastest."""
+        for name, values in axes.items():
+            if not isinstance(values, list | tuple | range) or len(values) == 0:
+                raise ConfigError(f"{name} = {values!r}: a grid needs a list with at least one value")
+        return [self.vary(**dict(zip(axes, values, strict=True))) for values in product(*map(list, axes.values()))]
+
+    @classmethod
+    def from_parameters(cls, parameters: dict[str, Any]) -> RunConfig:
+        """The run described by those of a notebook's parameters that are named like fields."""
+        return cls(**{name: value for name, value in parameters.items() if name in cls.model_fields})
+
+    def columns(self) -> dict[str, Any]:
+        """This configuration as columns of the tidy table: model arguments by name, the teacher by its key."""
+        row = {"key": self.key, **dict(self), **row_values(self.model_args)}
+        row["milestones"] = " ".join(map(str, self.milestones))
+        row["teacher"] = self.teacher.key if self.teacher else None
+        row["teacher_round"] = str(self.teacher_round) if self.teacher else None
+        return {name: value for name, value in row.items() if name != "model_args"}
+
+
+def row_values(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Arguments fit for a table's cells: lists and the like as text."""
+    plain = (str, int, float, bool)
+    return {n: v if isinstance(v, plain) or v is None else json.dumps(v) for n, v in arguments.items()}
+
+
+def check_parameters(namespace: dict[str, Any]) -> dict[str, Any]:
+    """A notebook's parameters, each made the type that its ``parameters`` cell declares.
+
+    Call it with ``globals()`` in the cell after the parameters. papermill itself only warns of a parameter
+    that the notebook does not have and hands YAML's ``1e-3`` over as text; here the first raises
+    `ConfigError` and the second becomes a number. The converted values are put back into the namespace.
+    """
+    cells = [ast.parse(source) for source in namespace["In"] if _is_python(source)]
+    declared = {
+        node.target.id: ast.unparse(node.annotation)
+        for cell in cells
+        for node in cell.body
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
+    }
+    for name in _injected(namespace["In"]):
+        if name not in declared:
+            raise ConfigError(f"unknown parameter {name!r}{_suggest(name, declared)}")
+    values = {}
+    for name, annotation in declared.items():
+        try:
+            values[name] = TypeAdapter(eval(annotation, namespace)).validate_python(namespace[name])
+        except ValidationError as error:
+            reason = error.errors()[0]["msg"]
+            raise ConfigError(f"{name} = {namespace[name]!r}: not a {annotation} ({reason})") from None
+    namespace.update(values)
+    return values
+
+
+def _injected(sources: list[str]) -> list[str]:
+    """Names assigned by the cell that papermill put in, known by its first line."""
+    cells = [ast.parse(source) for source in sources if source.startswith("# Parameters")]
+    return [t.id for cell in cells for node in cell.body if isinstance(node, ast.Assign) for t in node.targets]
+
+
+def _is_python(source: str) -> bool:
+    """False for a cell of IPython's own, such as a magic command."""
+    try:
+        ast.parse(source)
+    except SyntaxError:
+        return False
+    return True
+
+
+def _suggest(name: str, allowed: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, allowed, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else f"; allowed: {', '.join(sorted(allowed))}"
+
+
+def _explain(error: ValidationError, fields: Iterable[str]) -> str:
+    """pydantic's findings in one line each: field, value, what is allowed."""
+    lines = []
+    for found in error.errors():
+        name = ".".join(str(part) for part in found["loc"])
+        if found["type"] == "extra_forbidden":
+            lines.append(f"unknown field {name!r}{_suggest(name, fields)}")
+        elif name:
+            lines.append(f"{name} = {found['input']!r}: {found['msg'][0].lower()}{found['msg'][1:]}")
+        else:
+            lines.append(found["msg"].removeprefix("Value error, "))
+    return "\n".join(lines)

@@ -1,0 +1,302 @@
+"""Iterative pruning of a stack of runs: train, measure, prune, put the weights where the retraining wants them."""
+
+from __future__ import annotations
+
+import json
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.nn.utils import parameters_to_vector
+
+from dsdlib import data, models
+from dsdlib.config import ConfigError, RunConfig
+from dsdlib.cost import forward_cost, training_flops
+from dsdlib.entropy import NeuronStates, entropy_columns
+from dsdlib.geometry import learning_distance
+from dsdlib.pruning import prunable, prune, remaining_weights
+from dsdlib.seeding import torch_generator
+from dsdlib.training import Lessons, Network, Recipe, evaluate, train
+
+# Fields in which runs of one stack may differ; all others they share.
+PER_RUN = {"seed", "noise_kind", "noise_rate", "noise_labels", "lr", "weight_decay"}
+PER_RUN |= {"teacher", "teacher_round", "alpha", "temperature"}
+
+
+@dataclass
+class State:
+    """A stack at the end of a round: all that the next round needs."""
+
+    weights: Tensor  # (runs, parameters)
+    masks: Tensor  # (runs, parameters): 0 where pruned, 1 elsewhere
+    buffers: dict[str, Tensor]  # BatchNorm's, of a network that cannot be stacked
+
+
+def resolve_device(device: str) -> torch.device:
+    """``auto`` is the first GPU, or the CPU where there is none; any other name must be on this machine."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"device = {device!r}: not on this machine ({reason}); allowed: auto, cpu") from None
+
+
+def build(config: RunConfig, draw: int = 0) -> nn.Module:
+    """The run's network as initialised; ``draw`` counts its re-initialisations."""
+    dataset = data.load(config.dataset)
+    return models.build(config.model, dataset.input_shape, dataset.classes, config.model_args, config.seed, draw)
+
+
+def stack_shape(config: RunConfig) -> str:
+    """Runs with the same answer may share a stack."""
+    shared = config.model_dump(mode="json", exclude=PER_RUN)
+    return json.dumps([shared, config.teacher is not None], sort_keys=True)
+
+
+def check(config: RunConfig) -> None:
+    """Raises `ConfigError` for what only the data or the network can tell: before any training starts."""
+    dataset = data.load(config.dataset)
+    labels = data.labels_for(config, dataset)
+    if config.batch_size > (n := len(labels.train_rows)):
+        raise ConfigError(f"batch_size = {config.batch_size}: the data has only {n} training images")
+    if config.noise_kind == "asymmetric" and config.noise_rate and not dataset.confusions:
+        raise ConfigError(f"noise_kind = 'asymmetric': no confusions are known for the classes of {config.dataset}")
+    iterations = config.epochs * -(-n // config.batch_size)
+    if config.rewind_iteration >= iterations:
+        raise ConfigError(f"rewind_iteration = {config.rewind_iteration}: a training has {iterations} iterations")
+    network = build(config)
+    remaining_weights(int(prunable(network, config.prunable).sum()), config.amount, config.rounds)
+    _check_answers(config, network.eval(), dataset)
+    if config.teacher is not None:
+        taught = data.load(config.teacher.dataset)
+        if (taught.classes, taught.input_shape) != (dataset.classes, dataset.input_shape):
+            raise ConfigError(
+                f"teacher: knows {taught.classes} classes of {taught.input_shape} inputs, "
+                f"its student learns {dataset.classes} of {dataset.input_shape}"
+            )
+
+
+@torch.no_grad()
+def _check_answers(config: RunConfig, network: nn.Module, dataset: data.Dataset) -> None:
+    try:
+        answer = network(dataset.train_x[:2])
+    except RuntimeError as error:
+        raise ConfigError(f"model = {config.model!r}: cannot take {dataset.input_shape} inputs ({error})") from None
+    if answer.shape != (2, dataset.classes):
+        raise ConfigError(
+            f"model = {config.model!r}: answers {tuple(answer.shape)} for 2 images of {dataset.classes} classes"
+        )
+
+
+class Stack:
+    """Same-shaped runs, carried through their rounds together."""
+
+    def __init__(self, configs: list[RunConfig], device: torch.device, teachers: list[nn.Module] | None = None):
+        self.configs, self.shared, self.device = configs, configs[0], device
+        self.dataset = data.load(self.shared.dataset)
+        self.network = Network(build(self.shared).to(device))
+        if len(configs) > 1 and not self.network.stackable:
+            raise ValueError("a network of this kind is trained in a stack of one")
+        self.prunable = prunable(self.network.module, self.shared.prunable).to(device)
+        self.remaining = remaining_weights(int(self.prunable.sum()), self.shared.amount, self.shared.rounds)
+        self.initial_buffers = self.network.buffers()
+        self.initial = self._draw(0)
+        self.rewind_point = State(self.initial, torch.ones_like(self.initial), self.initial_buffers)
+        self.cost = forward_cost(self.network.module, self.dataset.input_shape)
+        self._prepare_data(teachers)
+
+    def _draw(self, draw: int) -> Tensor:
+        """Each run's own initialisation, (runs, parameters)."""
+        networks = [build(config, draw) for config in self.configs]
+        return torch.stack([parameters_to_vector(n.parameters()).detach() for n in networks]).to(self.device)
+
+    def _prepare_data(self, teachers: list[nn.Module] | None) -> None:
+        labels = [data.labels_for(config, self.dataset) for config in self.configs]
+
+        def stacked(name: str) -> Tensor:
+            return torch.stack([getattr(run, name) for run in labels]).to(self.device)
+
+        x = self.dataset.train_x.to(self.device)
+        self.lessons = Lessons(x, stacked("train_rows"), stacked("train_labels"))
+        self.corrupted = stacked("corrupted")
+        self.validation = stacked("validation_rows"), stacked("validation_labels")
+        self.test = self.dataset.test_x.to(self.device), self.dataset.test_y.to(self.device)
+        if teachers is not None:
+            self.lessons.teacher = _teaching(teachers, self.lessons, self.shared.augment)
+
+    def fresh(self) -> State:
+        """Before round 0: dense, as initialised."""
+        return State(self.initial, torch.ones_like(self.initial), self.initial_buffers)
+
+    def generators(self, purpose: str, round_: int) -> list[torch.Generator]:
+        return [torch_generator(config.seed, purpose, round_) for config in self.configs]
+
+    def advance(self, state: State, round_: int) -> State:
+        """Prune (but for round 0), put the weights back, train: the state at the end of the round."""
+        start, rewinds = 0, self.shared.retraining == "weight_rewinding"
+        if round_ > 0:
+            masks = prune(self._scores(state, round_), state.masks, self.prunable, self.remaining[round_])
+            state = self._put_back(State(state.weights, masks, state.buffers), round_)
+            start = self.shared.rewind_iteration if rewinds else 0
+        self.network.set_buffers(state.buffers)
+        weights = train(
+            self.network,
+            state.weights,
+            state.masks,
+            self.lessons,
+            self._recipe(round_),
+            self.generators("order", round_),
+            start,
+            self._mark_rewind_point if rewinds and round_ == 0 else lambda iteration, weights: None,
+        )
+        return State(weights, state.masks, self.network.buffers())
+
+    def _mark_rewind_point(self, iteration: int, weights: Tensor) -> None:
+        if iteration == self.shared.rewind_iteration:
+            self.rewind_point = State(weights.detach().clone(), self.rewind_point.masks, self.network.buffers())
+
+    def _recipe(self, round_: int) -> Recipe:
+        c = self.shared
+        columns = {n: [getattr(run, n) for run in self.configs] for n in ("lr", "weight_decay", "alpha", "temperature")}
+        values = {name: torch.tensor(column, device=self.device) for name, column in columns.items()}
+        milestones = c.milestones
+        if c.retraining == "finetune" and round_ > 0:  # go on at the last learning rate
+            values["lr"] = values["lr"] * 0.1 ** len(milestones)
+            milestones = ()
+        return Recipe(c.epochs, c.batch_size, c.momentum, milestones, c.augment, **values)
+
+    def _scores(self, state: State, round_: int) -> Tensor:
+        """What pruning keeps the highest of (He et al. 2022, section 3): |w|, |∂L/∂w · w| on one batch, or chance."""
+        if self.shared.criterion == "magnitude":
+            return state.weights.abs()
+        rngs = self.generators("criterion", round_)
+        if self.shared.criterion == "random":
+            count = state.weights.shape[1]
+            return torch.stack([torch.rand(count, generator=rng) for rng in rngs]).to(self.device)
+        size, n = self.shared.batch_size, self.lessons.rows.shape[1]
+        positions = torch.stack([torch.randperm(n, generator=rng)[:size] for rng in rngs]).to(self.device)
+        weights = state.weights.clone().requires_grad_()
+        self.network.set_buffers(state.buffers)
+        self.network.module.eval()
+        logits = self.network(weights, self.lessons.x[self.lessons.rows.gather(1, positions)])
+        labels = self.lessons.labels.gather(1, positions)
+        loss = cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum") / size
+        (gradient,) = torch.autograd.grad(loss, weights)
+        return (gradient * state.weights).abs()
+
+    def _put_back(self, state: State, round_: int) -> State:
+        if self.shared.retraining == "weight_rewinding":
+            return State(self.rewind_point.weights, state.masks, self.rewind_point.buffers)
+        if self.shared.retraining == "reinit":
+            return State(self._draw(round_), state.masks, self.initial_buffers)
+        return state
+
+    def measure(self, state: State, round_: int) -> list[dict[str, Any]]:
+        """A row a run: everything measured at the end of the round (the last epoch)."""
+        network, lessons = self.network, self.lessons
+        network.set_buffers(state.buffers)
+        network.module.eval()
+        states = NeuronStates(network.stackable)
+        loss, right = evaluate(network, state.weights, lessons.x, lessons.rows, lessons.labels, states)
+        columns = {
+            "train_accuracy": right.double().mean(1),
+            "train_loss": loss.double().mean(1),
+            "train_accuracy_corrupted": _mean_where(right, self.corrupted),
+            "train_accuracy_clean": _mean_where(right, ~self.corrupted),
+            "corrupted_fraction": self.corrupted.double().mean(1),
+        }
+        rows, labels = self.validation
+        test_x, test_y = self.test
+        everyone = test_y.expand(len(self.configs), -1)
+        for name, (inputs, at, target) in {
+            "validation": (lessons.x, rows, labels),
+            "test": (test_x, None, everyone),
+        }.items():
+            loss, right = evaluate(network, state.weights, inputs, at, target)
+            columns |= {f"{name}_accuracy": right.double().mean(1), f"{name}_loss": loss.double().mean(1)}
+        columns |= entropy_columns(states)
+        columns["learning_distance"] = learning_distance(self.initial, state.weights)
+        columns |= self._costs(state, round_)
+        values = {name: column.tolist() for name, column in columns.items()}
+        left = self.remaining[round_]
+        fixed = {"round": round_, "sparsity": 1 - left / self.remaining[0], "remaining_weights": left}
+        return [{**fixed, **{n: v[run] for n, v in values.items()}} for run in range(len(self.configs))]
+
+    def _costs(self, state: State, round_: int) -> dict[str, Tensor]:
+        samples = self.shared.epochs * self.lessons.rows.shape[1]
+        if self.shared.retraining == "weight_rewinding" and round_ > 0:
+            samples -= self.shared.rewind_iteration * self.shared.batch_size
+        masks = self.network.parameters(state.masks)
+        dense = training_flops(*self.cost, samples)
+        return {
+            "train_flops": torch.full((len(self.configs),), dense, dtype=torch.float64),
+            "train_flops_sparse": training_flops(*self.cost, samples, masks),
+        }
+
+    def tensors(self, state: State, run: int) -> dict[str, Tensor]:
+        """One run of the stack, to be stored: its state_dict, and its masks as ``mask.<weight>``."""
+        weights = {n: p[run] for n, p in self.network.parameters(state.weights).items()}
+        among = self.network.parameters(self.prunable.unsqueeze(0))
+        masks = {n: m[run].bool() for n, m in self.network.parameters(state.masks).items() if among[n].any()}
+        return weights | state.buffers | {f"mask.{name}": mask for name, mask in masks.items()}
+
+    def restore(self, runs: list[dict[str, Tensor]]) -> State:
+        """The opposite of `tensors`, for all runs of the stack."""
+        names, shapes = self.network.names, dict(zip(self.network.names, self.network.shapes, strict=True))
+
+        def row(find: Callable[[str], Tensor]) -> Tensor:
+            return torch.cat([find(name).flatten().float() for name in names])
+
+        weights = torch.stack([row(lambda n, t=t: t[n]) for t in runs])
+        masks = torch.stack([row(lambda n, t=t: t.get(f"mask.{n}", torch.ones(shapes[n]))) for t in runs])
+        buffers = {name: runs[0][name].to(self.device) for name in self.initial_buffers}
+        return State(weights.to(self.device), masks.to(self.device), buffers)
+
+
+def _mean_where(right: Tensor, where: Tensor) -> Tensor:
+    """The mean over those samples, not a number where there are none."""
+    return (right & where).sum(1).double() / where.sum(1)
+
+
+@torch.no_grad()
+def _teaching(teachers: list[nn.Module], lessons: Lessons, augment: bool) -> Callable[[Tensor, Tensor], Tensor]:
+    """The teachers' logits of a batch: looked up where the images stay as they are, computed where they vary."""
+    teachers = [teacher.to(lessons.x.device).eval() for teacher in teachers]
+
+    @torch.no_grad()
+    def ask(positions: Tensor, x: Tensor) -> Tensor:
+        return torch.stack([teacher(inputs) for teacher, inputs in zip(teachers, x, strict=True)])
+
+    if augment:
+        return ask
+    known = torch.stack(
+        [
+            torch.cat([teacher(lessons.x[part]) for part in rows.split(1000)])
+            for teacher, rows in zip(teachers, lessons.rows, strict=True)
+        ]
+    )
+    run = torch.arange(len(teachers), device=known.device).unsqueeze(1)
+    return lambda positions, x: known[run, positions]
+
+
+def run_rounds(
+    stack: Stack, state: State, first: int, save: Callable[[int, State, list[dict[str, Any]]], None]
+) -> None:
+    """Carry a stack from round ``first`` to its last; ``save`` is handed each round as it ends."""
+    for round_ in range(first, stack.shared.rounds + 1):
+        started = time.perf_counter()
+        state = stack.advance(state, round_)
+        rows = stack.measure(state, round_)
+        seconds = (time.perf_counter() - started) / len(rows)
+        for config, row in zip(stack.configs, rows, strict=True):
+            row["seconds"] = seconds
+            if row["train_loss"] != row["train_loss"]:
+                warnings.warn(f"run {config.key} diverged in round {round_} (lr = {config.lr})", stacklevel=2)
+        save(round_, state, rows)

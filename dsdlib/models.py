@@ -1,0 +1,88 @@
+"""The papers' networks, built by name; a user's own by import path."""
+
+from collections.abc import Callable
+from inspect import signature
+from typing import Any
+
+import torch
+from torch import nn
+from torchvision.models import resnet18 as torchvision_resnet18
+
+from dsdlib.config import ConfigError
+from dsdlib.data import import_object
+from dsdlib.seeding import torch_generator
+
+
+def mlp(input_shape: tuple[int, ...], classes: int, depth: int = 2, width: int = 300) -> nn.Sequential:
+    """``depth`` hidden layers of ``width`` neurons."""
+    return _fully_connected(input_shape, classes, [width] * depth)
+
+
+def lenet_300_100(input_shape: tuple[int, ...], classes: int, width: float = 1.0) -> nn.Sequential:
+    """LeNet-300-100, both hidden layers scaled by ``width``."""
+    return _fully_connected(input_shape, classes, [max(1, round(300 * width)), max(1, round(100 * width))])
+
+
+def _fully_connected(input_shape: tuple[int, ...], classes: int, hidden: list[int]) -> nn.Sequential:
+    sizes = [torch.Size(input_shape).numel(), *hidden]
+    layers = [layer for a, b in zip(sizes[:-1], sizes[1:], strict=True) for layer in (nn.Linear(a, b), nn.ReLU())]
+    return nn.Sequential(nn.Flatten(), *layers, nn.Linear(sizes[-1], classes))
+
+
+def vgg_like(input_shape: tuple[int, ...], classes: int, depth: int = 5, width: int = 32) -> nn.Sequential:
+    """DSD2's VGG-like: ``depth`` blocks of 2 × [convolution 3×3, ReLU, BatchNorm] and a max-pool, ``width``
+    channels in the first block and twice as many in each next; pooled to 7×7; one linear layer."""
+    side = min(input_shape[1:])
+    if side < 2**depth:
+        raise ConfigError(f"depth = {depth}: {side}×{side} images allow at most {side.bit_length() - 1} blocks")
+    layers, channels = [], input_shape[0]
+    for block in range(depth):
+        for _ in range(2):
+            out = width * 2**block
+            layers += [nn.Conv2d(channels, out, 3, padding=1), nn.ReLU(), nn.BatchNorm2d(out)]
+            channels = out
+        layers.append(nn.MaxPool2d(2))
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(7), nn.Flatten(), nn.Linear(channels * 49, classes))
+
+
+def resnet18(input_shape: tuple[int, ...], classes: int, maxpool: bool = True) -> nn.Module:
+    """ResNet-18 with a 3×3 stride-1 stem; the max-pool kept (DSD2) or removed (He et al. 2022)."""
+    network = torchvision_resnet18(num_classes=classes)
+    network.conv1 = nn.Conv2d(input_shape[0], 64, 3, padding=1, bias=False)
+    if not maxpool:
+        network.maxpool = nn.Identity()
+    return network
+
+
+MODELS: dict[str, Callable[..., nn.Module]] = {f.__name__: f for f in (lenet_300_100, mlp, vgg_like, resnet18)}
+
+
+def build(
+    model: str,
+    input_shape: tuple[int, ...],
+    classes: int,
+    arguments: dict[str, Any],
+    seed: int = 0,
+    draw: int = 0,
+) -> nn.Module:
+    """A freshly initialised network (PyTorch's own initialisation) on the CPU, the same for the same seed and draw.
+
+    ``model`` is a name or ``module:factory``; a factory takes the input shape, the number of classes and the model's
+    arguments. Raises `ConfigError` for a name or an argument that there is not.
+    """
+    if model in MODELS:
+        factory = MODELS[model]
+    elif ":" in model:
+        factory = import_object(model, "model")
+    else:
+        raise ConfigError(f"model = {model!r}: unknown; allowed: {', '.join(MODELS)}, module:factory")
+    try:
+        signature(factory).bind(input_shape, classes, **arguments)
+    except TypeError as error:
+        raise ConfigError(f"model_args = {arguments!r}: {model} does not take them ({error})") from None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(torch_generator(seed, "initialisation", draw).initial_seed())
+        network = factory(input_shape, classes, **arguments)
+    if not isinstance(network, nn.Module):
+        raise ConfigError(f"model = {model!r}: made a {type(network).__name__}, not an nn.Module")
+    return network

@@ -1,0 +1,55 @@
+"""Scores, and exact global masks made of them. Masks are plain tensors: a row a run, a column a parameter."""
+
+import torch
+from torch import nn
+
+from dsdlib.config import ConfigError
+
+LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+
+
+def prunable(network: nn.Module, which: str) -> torch.Tensor:
+    """Which of a network's parameters may be pruned: (parameters,) bool, in `parameters_to_vector`'s order.
+
+    ``conv_and_linear`` (DSD2), ``all_but_last`` (He et al.'s LeNet) and ``conv`` (He et al.'s VGG-16) name the layers;
+    it is always their weights alone, never biases or BatchNorm.
+    """
+    layers = [module for module in network.modules() if isinstance(module, LAYERS)]
+    if which == "all_but_last":
+        layers = layers[:-1]
+    elif which == "conv":
+        layers = [layer for layer in layers if not isinstance(layer, nn.Linear)]
+    weights = {id(layer.weight) for layer in layers}
+    if not weights:
+        raise ConfigError(f"prunable = {which!r}: this network has no such layer")
+    return torch.cat([torch.full((p.numel(),), id(p) in weights) for p in network.parameters()])
+
+
+def remaining_weights(weights: int, amount: float, rounds: int) -> list[int]:
+    """How many weights are left in rounds 0 … ``rounds``, each step taking ``amount`` of those left, rounded.
+
+    Raises `ConfigError` when a step would take none or leave none.
+    """
+    left = [weights]
+    for step in range(1, rounds + 1):
+        left.append(left[-1] - round(amount * left[-1]))
+        if left[-1] == 0 or left[-1] == left[-2]:
+            what = "leave no weight" if left[-1] == 0 else f"prune nothing of the {left[-1]} left"
+            raise ConfigError(f"rounds = {rounds}: round {step} would {what}; allowed here: at most {step - 1}")
+    return left
+
+
+def prune(scores: torch.Tensor, masks: torch.Tensor, among: torch.Tensor, keep: int) -> torch.Tensor:
+    """New masks (runs, parameters) that keep, in each run, the ``keep`` best-scored of the prunable weights left.
+
+    ``scores`` and ``masks`` are (runs, parameters), ``among`` (parameters,) bool. Equal scores are pruned in the order
+    of the parameters. A score that is not a number counts as the lowest.
+    """
+    columns = among.nonzero().squeeze(1)
+    left = masks[:, columns] > 0
+    ranked = scores[:, columns].nan_to_num(nan=-torch.inf).masked_fill(~left, -torch.inf)
+    # Two stable sorts: by score, then the pruned ones first, lest a lowest score be taken for one of them.
+    order = ranked.argsort(dim=1, stable=True)
+    order = order.gather(1, left.gather(1, order).to(torch.uint8).argsort(dim=1, stable=True))
+    kept = torch.zeros_like(ranked).scatter_(1, order[:, len(columns) - keep :], 1.0)
+    return masks.index_copy(1, columns, kept.to(masks.dtype))

@@ -1,0 +1,214 @@
+"""The store: a folder a run, named by its key, written atomically; read as one tidy table.
+
+``results/<key>/`` holds ``config.json``; ``rounds.parquet``, a row a round; ``provenance.json``; and the weights and
+masks of some rounds, ``round_007.safetensors``: always the dense round, the best by validation accuracy and the last
+(from which a stopped run goes on). A file is there whole or not at all, whenever the process is killed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import warnings
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow.parquet as pq
+import torch
+from filelock import FileLock
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from dsdlib.config import ConfigError, RunConfig
+
+PROJECT = Path(__file__).parents[1]
+ROUNDS, CONFIG, PROVENANCE, REWIND = "rounds.parquet", "config.json", "provenance.json", "rewind.safetensors"
+
+
+def default_folder() -> Path:
+    """The environment variable ``DSDLIB_RESULTS``, else ``results`` in the clone, else in the current folder."""
+    if chosen := os.environ.get("DSDLIB_RESULTS"):
+        return Path(chosen).expanduser()
+    return (PROJECT if (PROJECT / "notebooks").is_dir() else Path.cwd()) / "results"
+
+
+class Store:
+    """Runs on disk. Raises `ConfigError` when the folder cannot be written."""
+
+    def __init__(self, root: Path | str | None = None):
+        self.root = Path(root) if root else default_folder()
+        try:
+            (self.root / ".locks").mkdir(parents=True, exist_ok=True)
+            (self.root / ".locks" / f"probe-{os.getpid()}").touch()
+            (self.root / ".locks" / f"probe-{os.getpid()}").unlink()
+        except OSError as error:
+            raise ConfigError(f"results = {str(self.root)!r}: cannot be written ({error.strerror})") from None
+
+    def folder(self, config: RunConfig) -> Path:
+        return self.root / config.key
+
+    def tensor_file(self, config: RunConfig, round_: int) -> Path:
+        return self.folder(config) / f"round_{round_:03}.safetensors"
+
+    @contextmanager
+    def locked(self, configs: Iterable[RunConfig]):
+        """Nobody else works on these runs meanwhile; a process that dies gives its locks back."""
+        with ExitStack() as locks:
+            for key in sorted(config.key for config in configs):
+                locks.enter_context(FileLock(self.root / ".locks" / f"{key}.lock"))
+            yield
+
+    def rounds_done(self, config: RunConfig) -> int:
+        """How many rounds are finished, by a glance that reads no rows; 0 where anything is amiss."""
+        try:
+            return pq.read_metadata(self.folder(config) / ROUNDS).num_rows
+        except (OSError, ValueError):
+            return 0
+
+    def rows(self, config: RunConfig) -> list[dict[str, Any]]:
+        """The finished rounds. A run with a damaged file is set aside, named in a warning, and counts as not begun."""
+        folder = self.folder(config)
+        if not folder.is_dir():
+            return []
+        try:
+            return self._checked_rows(config)
+        except (OSError, ValueError, KeyError) as error:
+            self._set_aside(folder, str(error))
+            return []
+
+    def _checked_rows(self, config: RunConfig) -> list[dict[str, Any]]:
+        folder = self.folder(config)
+        stored = _reading(folder / CONFIG, lambda path: RunConfig(**json.loads(path.read_text())))
+        if stored.key != config.key:
+            raise ValueError(f"{CONFIG} describes run {stored.key}")
+        if not (folder / ROUNDS).exists():
+            return []
+        table = _reading(folder / ROUNDS, lambda path: pq.read_table(path, page_checksum_verification=True))
+        rows = table.to_pylist()
+        if [row["round"] for row in rows] != list(range(len(rows))) or len(rows) > config.rounds + 1:
+            raise ValueError(f"{ROUNDS} does not hold the rounds in order")
+        return rows
+
+    def _set_aside(self, folder: Path, why: str) -> None:
+        number = 1 + sum(1 for _ in self.root.glob(f"{folder.name}.damaged-*"))
+        aside = folder.rename(self.root / f"{folder.name}.damaged-{number}")
+        warnings.warn(f"run {folder.name} is damaged: {why}. Set aside as {aside}; it is computed anew.", stacklevel=3)
+
+    def begin(self, config: RunConfig, provenance: dict[str, Any]) -> None:
+        folder = self.folder(config)
+        folder.mkdir(exist_ok=True)
+        text = config.model_dump_json(indent=2)
+        _write(folder / CONFIG, lambda path: path.write_text(text + "\n"))
+        _write(folder / PROVENANCE, lambda path: path.write_text(json.dumps(provenance, indent=2) + "\n"))
+
+    def save_round(
+        self, config: RunConfig, rows: list[dict[str, Any]], tensors: dict[str, Tensor], keep: set[int]
+    ) -> None:
+        """Add the last of ``rows``; of the rounds' weights keep those in ``keep``, the dense, the best and the last."""
+        last = rows[-1]["round"]
+        self.save_tensors(self.tensor_file(config, last), tensors)
+        table = pd.DataFrame([{**config.columns(), **row} for row in rows])
+        path = self.folder(config) / ROUNDS
+        _write(path, lambda temporary: table.to_parquet(temporary, index=False, write_page_checksum=True))
+        keep = keep | {0, last, best_round(rows)}
+        for file in self.folder(config).glob("round_*.safetensors"):
+            if int(file.stem.removeprefix("round_")) not in keep:
+                file.unlink()
+
+    @staticmethod
+    def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+        contiguous = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
+        _write(path, lambda temporary: save_file(contiguous, temporary))
+
+    def tensors(self, config: RunConfig, round_: int) -> dict[str, Tensor]:
+        """A run's stored weights, buffers and ``mask.<weight>`` of a round.
+
+        Raises FileNotFoundError when that round's were not kept.
+        """
+        path = self.tensor_file(config, round_)
+        if not path.exists():
+            kept = sorted(int(p.stem.removeprefix("round_")) for p in path.parent.glob("round_*.safetensors"))
+            raise FileNotFoundError(f"round {round_} of run {config.key}: weights are kept of rounds {kept}")
+        return load_tensors(path)
+
+    def holds(self, config: RunConfig, files: Iterable[Path]) -> bool:
+        """Whether all these weights are there. When one is damaged the run is set aside, as in `rows`."""
+        try:
+            return all(path.exists() and bool(load_tensors(path)) for path in files)
+        except ValueError as error:
+            self._set_aside(self.folder(config), str(error))
+            return False
+
+    def table(self, configs: Iterable[RunConfig]) -> pd.DataFrame:
+        """The tidy table of these runs' finished rounds: configuration, then measures."""
+        rows = [{**row, **config.columns()} for config in configs for row in self.rows(config)]
+        return pd.DataFrame(rows)
+
+    def provenance(self, config: RunConfig) -> dict[str, Any]:
+        return json.loads((self.folder(config) / PROVENANCE).read_text())
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """A safetensors file. Raises ValueError that names it when it is damaged."""
+    return _reading(path, load_file)
+
+
+def best_round(rows: list[dict[str, Any]]) -> int:
+    """By validation accuracy, never by test accuracy; the earliest of equals, and 0 where nothing was held out."""
+    return max(rows, key=lambda row: (row["validation_accuracy"], -row["round"]))["round"]
+
+
+def describe_machine(device: torch.device, checksum: str) -> dict[str, Any]:
+    """What a number depends on besides its configuration."""
+    names = ("dsdlib", "torch", "torchvision", "numpy", "scikit-learn")
+    return {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "processor": _processor(),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in names},
+        "commit": _commit(),
+        "data_sha256": checksum,
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _commit() -> str | None:
+    """The clone's commit, with a + where files differ from it; None outside a clone."""
+    git = ["git", "-C", str(PROJECT), "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"]
+    try:
+        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _write(path: Path, write: Callable[[Path], Any]) -> None:
+    """All or nothing: into a file beside it, then renamed over it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _reading(path: Path, read: Callable[[Path], Any]) -> Any:
+    """``read(path)``, any failure of which names the file."""
+    try:
+        return read(path)
+    except Exception as error:
+        raise ValueError(f"{path.name} cannot be read ({error})") from error

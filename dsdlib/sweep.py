@@ -1,0 +1,221 @@
+"""Many runs → the store: skip the finished, teachers first, stack what can be stacked, dispatch, show progress."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from math import ceil
+from pathlib import Path
+
+import joblib
+import pandas as pd
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from dsdlib import data, imp
+from dsdlib.config import ConfigError, RunConfig
+from dsdlib.imp import Stack, State
+from dsdlib.results import REWIND, Store, best_round, describe_machine, load_tensors
+from dsdlib.training import Network
+
+Kept = dict[RunConfig, set[int]]  # rounds whose weights a run must leave behind
+
+
+def sweep(
+    runs: Iterable[RunConfig],
+    *,
+    jobs: int = 1,
+    device: str = "auto",
+    results: Path | str | None = None,
+    keep: Iterable[int] = (),
+    stack_size: int = 16,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Train the runs that are not in the store yet and return the tidy table of them all, a row a run and round.
+
+    ``jobs`` worker processes (−1: one a core), each on one thread, take stacks of at most ``stack_size`` runs through
+    joblib, whose `parallel_config` may send them elsewhere. ``keep`` names rounds whose weights stay in the store
+    besides the dense, the best and the last. Killed at any moment, the same call goes on from the last finished
+    rounds. Raises `ConfigError` before any training when a run is impossible.
+    """
+    runs = list(dict.fromkeys(runs))
+    target = imp.resolve_device(device)
+    if stack_size < 1 or jobs == 0:
+        raise ConfigError(f"stack_size = {stack_size}, jobs = {jobs}: at least one of each, or jobs = -1")
+    store = Store(results)
+    levels = _teachers_first(runs)
+    for config in {config.vary(seed=0): config for level in levels for config in level}.values():
+        imp.check(config)
+    kept = _kept(levels, runs, set(keep))
+    with _progress(store, [config for level in levels for config in level], progress):
+        for level in levels:
+            stacks = _stacks([c for c in level if not _finished(store, c, kept[c])], jobs, stack_size)
+            work = (joblib.delayed(_train_stack)(stack, kept, store.root, str(target)) for stack in stacks)
+            joblib.Parallel(n_jobs=min(jobs, len(stacks)) or 1)(work)
+    return store.table(runs)
+
+
+def load_model(config: RunConfig, round_: int | str = "best", results: Path | str | None = None) -> nn.Module:
+    """A run's network from the store, its weights those of a round: a number, ``dense`` or ``best`` (on validation)."""
+    store = Store(results)
+    tensors = store.tensors(config, _round_number(store, config, round_))
+    network = imp.build(config)
+    network.load_state_dict({name: t for name, t in tensors.items() if not name.startswith("mask.")})
+    return network.eval()
+
+
+def load_masks(
+    config: RunConfig, round_: int | str = "best", results: Path | str | None = None
+) -> dict[str, torch.Tensor]:
+    """A run's masks of a round, by weight: True where it was kept."""
+    store = Store(results)
+    tensors = store.tensors(config, _round_number(store, config, round_))
+    return {name.removeprefix("mask."): t for name, t in tensors.items() if name.startswith("mask.")}
+
+
+def _round_number(store: Store, config: RunConfig, round_: int | str) -> int:
+    if isinstance(round_, int):
+        return round_
+    if not (rows := store.rows(config)):
+        raise ConfigError(f"run {config.key} is not in {store.root}")
+    return 0 if round_ == "dense" else best_round(rows)
+
+
+def _teachers_first(runs: list[RunConfig]) -> list[list[RunConfig]]:
+    """All runs and their teachers, in levels: a run's teacher stands in an earlier level."""
+
+    def height(config: RunConfig) -> int:
+        return 0 if config.teacher is None else 1 + height(config.teacher)
+
+    levels = defaultdict(dict)
+    for config in runs:
+        while config is not None:
+            levels[height(config)][config] = None
+            config = config.teacher
+    return [list(levels[number]) for number in sorted(levels)]
+
+
+def _kept(levels: list[list[RunConfig]], runs: list[RunConfig], keep: set[int]) -> Kept:
+    kept: Kept = {config: set() for level in levels for config in level}
+    for config in runs:
+        kept[config] |= {round_ for round_ in keep if round_ <= config.rounds}
+    for config in kept:
+        if config.teacher is not None and isinstance(config.teacher_round, int):
+            kept[config.teacher].add(config.teacher_round)
+    return kept
+
+
+def _finished(store: Store, config: RunConfig, keep: set[int]) -> bool:
+    rows = store.rows(config)
+    if len(rows) <= config.rounds:
+        return False
+    return store.holds(config, [store.tensor_file(config, r) for r in keep | {0, best_round(rows)}])
+
+
+def _stacks(pending: list[RunConfig], jobs: int, stack_size: int) -> list[list[RunConfig]]:
+    """Same-shaped runs together, in as few stacks as keep every worker busy."""
+    groups = defaultdict(list)
+    for config in pending:
+        groups[imp.stack_shape(config)].append(config)
+    workers = joblib.effective_n_jobs(jobs)
+    stacks = []
+    for group in groups.values():
+        size = min(stack_size, ceil(len(group) / workers)) if Network(imp.build(group[0])).stackable else 1
+        stacks += [group[i : i + size] for i in range(0, len(group), size)]
+    return stacks
+
+
+def _train_stack(configs: list[RunConfig], kept: Kept, root: Path, device: str) -> None:
+    """A worker's task. What is finished meanwhile is skipped; runs that stopped in different rounds go on apart."""
+    store = Store(root)
+    with store.locked(configs), _one_thread(device):
+        groups = defaultdict(list)
+        for config in configs:
+            if not _finished(store, config, kept[config]):
+                groups[_resumable(store, config, kept[config])].append(config)
+        for first, group in groups.items():
+            _carry_through(group, first, kept, store, torch.device(device))
+
+
+def _resumable(store: Store, config: RunConfig, keep: set[int]) -> int:
+    """The round to go on with: after the last finished one, or 0 when weights that are wanted were not kept."""
+    if not (rows := store.rows(config)):
+        return 0
+    wanted = {0, best_round(rows), len(rows) - 1} | {r for r in keep if r < len(rows)}
+    files = [store.tensor_file(config, r) for r in wanted]
+    files += [store.folder(config) / REWIND] if config.rewind_iteration > 0 else []
+    return len(rows) if store.holds(config, files) else 0
+
+
+def _carry_through(configs: list[RunConfig], first: int, kept: Kept, store: Store, device: torch.device) -> None:
+    teachers = [load_model(c.teacher, c.teacher_round, store.root) for c in configs if c.teacher is not None]
+    stack = Stack(configs, device, teachers or None)
+    machine = describe_machine(device, data.load(configs[0].dataset).checksum())
+    finished = {config: store.rows(config)[:first] for config in configs}
+    for config in configs:
+        if first == 0:
+            store.begin(config, machine)
+
+    def save(round_: int, state: State, rows: list[dict]) -> None:
+        for run, (config, row) in enumerate(zip(configs, rows, strict=True)):
+            if round_ == 0 and config.rewind_iteration > 0:
+                store.save_tensors(store.folder(config) / REWIND, stack.tensors(stack.rewind_point, run))
+            finished[config].append(row)
+            store.save_round(config, finished[config], stack.tensors(state, run), kept[config])
+
+    state = stack.fresh() if first == 0 else stack.restore([store.tensors(c, first - 1) for c in configs])
+    if first > 0 and stack.shared.rewind_iteration > 0:
+        stack.rewind_point = stack.restore([load_tensors(store.folder(c) / REWIND) for c in configs])
+    imp.run_rounds(stack, state, first, save)
+
+
+@contextmanager
+def _one_thread(device: str):
+    """On the CPU: faster beside a busy process, and the same numbers however many cores there are."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1 if device == "cpu" else before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def _progress(store: Store, configs: list[RunConfig], show: bool) -> Iterator[None]:
+    """One bar over all rounds of all runs, fed by a glance at the store: it does not matter who does the work."""
+    total = sum(config.rounds + 1 for config in configs)
+
+    def count() -> int:
+        return sum(store.rounds_done(config) for config in configs)
+
+    stop = threading.Event()
+    live = sys.stdout.isatty() or "ipykernel" in sys.modules
+    bar = tqdm(
+        total=total,
+        initial=count(),
+        desc=f"{len(configs)} runs",
+        unit="round",
+        file=sys.stdout,
+        disable=not show or count() == total,
+        mininterval=1 if live else 10,
+        dynamic_ncols=False,
+        ncols=90,
+    )
+
+    def watch() -> None:
+        while not stop.wait(1):
+            bar.update(count() - bar.n)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        watcher.join()
+        bar.update(count() - bar.n)
+        bar.close()
