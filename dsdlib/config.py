@@ -41,14 +41,14 @@ class RunConfig(BaseModel):
     model_args: dict[str, Any] = Field({}, description="keyword arguments of the model, e.g. {width: 32}")
     prunable: Literal["conv_and_linear", "all_but_last", "conv"] = "conv_and_linear"
 
-    epochs: int = Field(60, ge=1)
-    batch_size: int = Field(128, ge=1)
-    lr: Positive = 0.1
+    epochs: int = Field(50, ge=1)
+    batch_size: int = Field(64, ge=1)
+    lr: Positive = 0.05
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: NonNegative = 1e-4
-    milestones: tuple[int, ...] = Field((30, 45), description="epochs at which lr is multiplied by 0.1")
+    milestones: tuple[int, ...] = Field((35, 45), description="epochs at which lr is multiplied by 0.1")
 
-    rounds: int = Field(30, ge=0, description="pruning steps; round 0 is the dense network")
+    rounds: int = Field(29, ge=0, description="pruning steps; round 0 is the dense network")
     amount: float = Field(0.2, gt=0, lt=1, description="share of the remaining weights pruned at each step")
     criterion: Literal["magnitude", "gradient", "random"] = "magnitude"
     retraining: Literal["lr_rewinding", "weight_rewinding", "finetune", "reinit"] = "lr_rewinding"

@@ -106,11 +106,12 @@ def _load(name: str, root: Path) -> Dataset:
 
 
 def _digits() -> Dataset:
-    """1,297 training and 500 test images of 8×8, the same for every seed."""
+    """1,297 training and 500 test images of 8×8, the same for every seed, by the training images' mean and std."""
     bunch = load_digits()
-    images = torch.from_numpy(bunch.images).float().div(16).unsqueeze(1)
     labels = torch.from_numpy(bunch.target).long()
     train, test = train_test_split(np.arange(len(labels)), test_size=500, random_state=0, stratify=bunch.target)
+    images = torch.from_numpy(bunch.images).float().unsqueeze(1)
+    images = (images - images[train].mean()) / images[train].std()
     names = tuple(str(name) for name in bunch.target_names)
     return Dataset("digits", names, images[train], labels[train], images[test], labels[test])
 
@@ -270,7 +271,7 @@ def _human_labels(where: str, truth: np.ndarray) -> np.ndarray:
         if name not in arrays:
             raise ConfigError(f"noise_labels = {where!r}: {path} holds {', '.join(arrays.files)}")
         labels = arrays[name].astype(np.int64)
-        clean = arrays["clean_label"] if "clean_label" in arrays else truth
+        clean = arrays.get("clean_label", truth)
     if len(labels) != len(truth) or (clean != truth).any():
         raise ConfigError(f"noise_labels = {where!r}: made for other images than this data set's, or in another order")
     return labels

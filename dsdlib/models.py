@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from inspect import signature
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -25,7 +26,7 @@ def lenet_300_100(input_shape: tuple[int, ...], classes: int, width: float = 1.0
 
 def _fully_connected(input_shape: tuple[int, ...], classes: int, hidden: list[int]) -> nn.Sequential:
     sizes = [torch.Size(input_shape).numel(), *hidden]
-    layers = [layer for a, b in zip(sizes[:-1], sizes[1:], strict=True) for layer in (nn.Linear(a, b), nn.ReLU())]
+    layers = [layer for a, b in pairwise(sizes) for layer in (nn.Linear(a, b), nn.ReLU())]
     return nn.Sequential(nn.Flatten(), *layers, nn.Linear(sizes[-1], classes))
 
 

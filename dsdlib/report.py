@@ -22,22 +22,12 @@ from nbclient.exceptions import DeadKernelError
 from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
 
-FIGURE = "application/vnd.dsdlib.figure+json"
-CLAIMS = "application/vnd.dsdlib.claims+json"
-PROVENANCE = "application/vnd.dsdlib.provenance+json"
-# Parameters are checked here; papermill, whose reader misses some, would warn of good ones.
-logging.getLogger("papermill").setLevel(logging.ERROR)
+from dsdlib.display import CLAIMS, FIGURE, PROVENANCE
 
 VERDICTS = ("supported", "contradicted", "inconclusive", "not measured")
 
-
-class Yaml(yaml.SafeLoader):
-    """YAML 1.1 takes 1e-3 for text, because it has no point; this reader takes it for the number it is."""
-
-
-Yaml.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
+# Parameters are checked here; papermill, whose reader misses some, would warn of good ones.
+logging.getLogger("papermill").setLevel(logging.ERROR)
 
 
 def project_root() -> Path:
@@ -69,7 +59,7 @@ def read_parameters(root: Path, file: Path) -> dict[str, Any]:
         there = ", ".join(sorted(path.stem for path in notebook.parent.glob("*.ipynb")))
         raise ValueError(f"{where}: there is no notebook '{file.stem}'; the notebooks are: {there}")
     try:
-        parameters = yaml.load(file.read_text(), Loader=Yaml)
+        parameters = yaml.safe_load(file.read_text())
     except yaml.YAMLError as error:
         raise ValueError(f"{where}: not YAML: {' '.join(str(error).split())}") from error
     parameters = {} if parameters is None else parameters
@@ -191,6 +181,8 @@ def html_exporter() -> HTMLExporter:
         template_file="section.html.j2",
         extra_loaders=[FileSystemLoader(Path(__file__).parent / "templates")],
         filters={"effect": effect, "duration": duration, "tally": tally},
+        # A progress bar is kept as it ended, not in each of its states.
+        preprocessors=["nbconvert.preprocessors.CoalesceStreamsPreprocessor"],
         exclude_anchor_links=True,
     )
     exporter.environment.autoescape = True
@@ -224,7 +216,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m dsdlib.report", description=__doc__)
     parser.add_argument("profile", help="a folder of parameters/, such as smoke or quick")
     parser.add_argument("--only", nargs="+", default=(), metavar="NOTEBOOK", help="run these notebooks only")
-    parser.add_argument("--output", type=Path, help="folder for the pages of all profiles (default: reports)")
+    parser.add_argument("--output", type=Path, metavar="FOLDER", help="where pages go (default: reports)")
     return parser.parse_args(argv)
 
 

@@ -49,15 +49,17 @@ class Network:
         return functional_call(self.module, {n: p[0] for n, p in parameters.items()}, (x[0],)).unsqueeze(0)
 
     def _stacked(self, parameters: dict[str, Tensor], x: Tensor) -> Tensor:
+        # Weight times input, not input times weight: the weights' gradients then come out in the weights' own layout.
         for name, layer in self.module.named_children():
             if isinstance(layer, nn.Flatten):
                 x = x.flatten(2)
             elif not isinstance(layer, nn.Linear):
                 x = layer(x)
             elif layer.bias is None:
-                x = x @ parameters[f"{name}.weight"].mT
+                x = (parameters[f"{name}.weight"] @ x.mT).mT
             else:
-                x = torch.baddbmm(parameters[f"{name}.bias"].unsqueeze(1), x, parameters[f"{name}.weight"].mT)
+                bias = parameters[f"{name}.bias"].unsqueeze(2)
+                x = torch.baddbmm(bias, parameters[f"{name}.weight"], x.mT).mT
         return x
 
     def buffers(self) -> dict[str, Tensor]:

@@ -1,0 +1,146 @@
+"""What a pruning curve does, from the tidy table alone: its valley, its second peak, its phases, over seeds."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.signal import find_peaks
+from scipy.stats import bootstrap
+
+PHASES = ("light", "critical", "sweet", "collapsed")
+CLEAR = 0.02  # a valley less deep than this is not told from the wiggles of a curve
+
+
+@dataclass(frozen=True)
+class Valley:
+    """The deepest fall from which a curve recovers. Places are rounds, None where there is none."""
+
+    depth: float
+    bottom: int | None = None
+    shoulder: int | None = None  # the highest point before it
+    peak: int | None = None  # the highest point after it
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value over seeds and its 95% bootstrap interval; bounds are nan with fewer than two seeds."""
+
+    value: float
+    low: float
+    high: float
+
+
+def valley(accuracy: np.ndarray) -> Valley:
+    """The valley of a curve (rounds,), by topographic prominence: how far one must climb from the bottom before one
+    can go anywhere lower (or off the edge). A monotone curve has depth 0; a final collapse alone is no valley."""
+    bottoms, found = find_peaks(-np.asarray(accuracy, dtype=float), prominence=0)
+    if len(bottoms) == 0:
+        return Valley(0.0)
+    deepest = int(np.argmax(found["prominences"]))
+    places = (bottoms[deepest], found["left_bases"][deepest], found["right_bases"][deepest])
+    return Valley(float(found["prominences"][deepest]), *map(int, places))
+
+
+def by_seed(table: pd.DataFrame, measure: str = "test_accuracy") -> np.ndarray:
+    """One measure of runs that differ in their seed alone, (seeds, rounds)."""
+    return table.pivot(index="seed", columns="round", values=measure).to_numpy(dtype=float)
+
+
+def over_seeds(curves: np.ndarray, statistic: Callable[[np.ndarray], float]) -> Interval:
+    """A statistic of the seeds' mean curve, with the percentile bootstrap interval of resampled seeds.
+
+    ``curves`` is (seeds, …). With a handful of seeds such an interval is somewhat too narrow.
+    """
+    value = float(statistic(curves.mean(0)))
+    if len(curves) < 2:
+        return Interval(value, np.nan, np.nan)
+    resampled = bootstrap(
+        (np.arange(len(curves)),),
+        lambda chosen: statistic(curves[chosen].mean(0)),
+        vectorized=False,
+        n_resamples=1000,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    )
+    return Interval(value, float(resampled.confidence_interval.low), float(resampled.confidence_interval.high))
+
+
+def depth(table: pd.DataFrame) -> Interval:
+    """The depth in points of the valley in the mean test curve of runs that differ in their seed alone."""
+    return _points(table, ("test_accuracy",), lambda test: valley(test).depth)
+
+
+def fall(table: pd.DataFrame) -> Interval:
+    """`fall_while_fitting` in points, of runs that differ in their seed alone."""
+    return _points(table, ("train_accuracy", "test_accuracy"), fall_while_fitting)
+
+
+def _points(table: pd.DataFrame, measures: tuple[str, ...], statistic: Callable[..., float]) -> Interval:
+    if table.empty:
+        return Interval(np.nan, np.nan, np.nan)
+    curves = np.stack([by_seed(table, measure) for measure in measures], axis=1)
+    return over_seeds(curves, lambda mean: 100 * statistic(*mean))
+
+
+def valleys(table: pd.DataFrame, by: str) -> pd.DataFrame:
+    """A row for each value of the column ``by``: depth of the mean test curve's valley with its interval over seeds,
+    and sparsity and accuracy at its shoulder, its bottom and its second peak."""
+    rows = []
+    for value, group in table.groupby(by):
+        curves, sparsity = by_seed(group), sorted(group["sparsity"].unique())
+        mean, depth = curves.mean(0), over_seeds(curves, lambda curve: valley(curve).depth)
+        found = valley(mean)
+        row = {by: value, "seeds": len(curves), "depth": depth.value, "low": depth.low, "high": depth.high}
+        for name in ("shoulder", "bottom", "peak"):
+            at = getattr(found, name)
+            row[f"{name}_sparsity"] = np.nan if at is None else sparsity[at]
+            row[f"{name}_accuracy"] = np.nan if at is None else mean[at]
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def in_words(sparsities: Sequence[float], test: np.ndarray) -> str:
+    """What a test curve does, as a clause whose numbers are the curve's own."""
+    found = valley(test)
+    if found.depth <= CLEAR:
+        return (
+            f"test accuracy goes from {test[0]:.1%} dense to {test[-1]:.1%} at {sparsities[-1]:.2%} sparsity, no valley"
+        )
+    points = [(test[at], sparsities[at]) for at in (found.shoulder, found.bottom, found.peak)]
+    high, low, again = (f"{accuracy:.1%} at {sparsity:.1%} sparsity" for accuracy, sparsity in points)
+    return f"test accuracy falls from {high} to {low}, rises to {again} and ends at {test[-1]:.1%}"
+
+
+def first_below(sparsities: Sequence[float], curve: np.ndarray, level: float) -> str:
+    """From where a curve lies below a level, in words."""
+    below = np.flatnonzero(np.asarray(curve) < level)
+    return f"from {sparsities[below[0]]:.1%} sparsity on" if len(below) else "at no sparsity"
+
+
+def phases(train: np.ndarray, test: np.ndarray, clear: float = CLEAR) -> list[str]:
+    """The phase of each round (He et al. 2022, section 4), from mean train and test accuracy, each (rounds,).
+
+    With a valley deeper than ``clear``: light until test accuracy has lost a quarter of the valley's depth, critical
+    until it has climbed half way from the bottom to the second peak, sweet until it has fallen below that again,
+    collapsed after. Without one: light until train or test accuracy is more than 0.05 below the dense network's, then
+    collapsed. The paper draws the borders by eye; these thresholds are ours.
+    """
+    found, rounds = valley(test), np.arange(len(test))
+    if found.depth <= clear:
+        fallen = (train < train[0] - 0.05) | (test < test[0] - 0.05)
+        end = int(np.argmax(fallen)) if fallen.any() else len(test)
+        return ["light" if r < end else "collapsed" for r in rounds]
+    half_way = (test[found.bottom] + test[found.peak]) / 2
+    falling = (rounds > found.shoulder) & (test < test[found.shoulder] - found.depth / 4)
+    climbed = (rounds > found.bottom) & (test >= half_way)
+    lost = (rounds > found.peak) & (test < half_way)
+    borders = [int(np.argmax(c)) if c.any() else len(test) for c in (falling, climbed, lost)]
+    return [PHASES[sum(r >= border for border in borders)] for r in rounds]
+
+
+def fall_while_fitting(train: np.ndarray, test: np.ndarray, margin: float = 0.01) -> float:
+    """How far test accuracy has fallen from the dense network's by the sparsest round up to which train accuracy has
+    stayed within ``margin`` of the dense network's; both (rounds,)."""
+    held = np.cumprod(train >= train[0] - margin).sum()
+    return float(test[0] - test[held - 1])

@@ -1,0 +1,87 @@
+"""What a notebook shows a reader, and, in the same output, hands to the report in a form of its own."""
+
+import base64
+import io
+from html import escape
+
+import pandas as pd
+from IPython.display import display
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+
+from dsdlib.claims import Claim
+from dsdlib.config import RunConfig
+from dsdlib.results import Store
+
+FIGURE, CLAIMS, PROVENANCE = (f"application/vnd.dsdlib.{kind}+json" for kind in ("figure", "claims", "provenance"))
+
+
+def show_figure(ax: Axes, alt: str, caption: str, key: bool = False) -> None:
+    """The figure that ``ax`` belongs to, as an image with an alternative text. ``key`` puts it on the report's front
+    page, with the caption beside it."""
+    file = io.BytesIO()
+    figure = ax.figure
+    figure.savefig(file, format="png", dpi=200, bbox_inches="tight", facecolor="white")
+    plt.close(figure)
+    image = base64.b64encode(file.getvalue()).decode()
+    width = round(figure.get_figwidth() * 100)
+    _show(
+        f'<figure><img alt="{escape(alt)}" src="data:image/png;base64,{image}" width="{width}">'
+        f"<figcaption>{escape(caption)}</figcaption></figure>",
+        alt,
+        FIGURE,
+        {"alt": alt, "caption": caption, "key": key, "sentence": caption},
+    )
+
+
+def show_claims(claims: list[Claim]) -> None:
+    """Claims and verdicts as a table."""
+    head = "".join(f"<th>{name}</th>" for name in ("Claim", "Paper", "Measured", "Effect [95% interval]", "Verdict"))
+    body = "".join(
+        f"<tr><td>{escape(c.statement)}</td><td>{escape(c.paper)}</td>"
+        f"<td>{escape(c.measured)}; expected {escape(c.threshold)}</td><td>{_effect(c)}</td>"
+        f'<td><span class="verdict {c.verdict}">{c.verdict}</span></td></tr>'
+        for c in claims
+    )
+    text = "\n".join(f"{c.verdict}: {c.statement} ({_effect(c)})" for c in claims)
+    table = f'<table class="claims"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+    _show(table, text, CLAIMS, [claim.as_dict() for claim in claims])
+
+
+def show_table(table: pd.DataFrame, floats: str = "{:.1%}") -> None:
+    """A small table of results, its fractions in percent (or as ``floats`` has it)."""
+    table = table.rename(columns=lambda name: name.replace("_", " "))
+    options = {"index": False, "na_rep": "–", "float_format": floats.format}
+    _show(table.to_html(border=0, **options), table.to_string(**options), None, None)
+
+
+def show_provenance(table: pd.DataFrame, runs: list[RunConfig]) -> None:
+    """Where the numbers of a notebook come from: data, runs, time, machine, versions, commit."""
+    store = Store()
+    made = [store.provenance(run) for run in runs]
+    unique = {name: sorted({str(p[name]) for p in made}) for name in ("device", "processor", "commit", "python")}
+    versions = sorted({" ".join(f"{k} {v}" for k, v in p["versions"].items()) for p in made})
+    data = sorted({f"{run.dataset} (SHA-256 {p['data_sha256'][:16]}…)" for run, p in zip(runs, made, strict=True)})
+    facts = {
+        "Data": ", ".join(data),
+        "Runs": f"{table['key'].nunique()} runs, {len(table)} trainings",
+        "Training time": f"{table['seconds'].sum():,.0f} s, summed over runs",
+        "Device": ", ".join(unique["device"]),
+        "Processor": ", ".join(unique["processor"]),
+        "Versions": "; ".join([*versions, f"Python {', '.join(unique['python'])}"]),
+        "Commit": ", ".join(unique["commit"]),
+    }
+    rows = "".join(f"<tr><th>{name}</th><td>{escape(fact)}</td></tr>" for name, fact in facts.items())
+    _show(f"<table>{rows}</table>", "\n".join(f"{n}: {f}" for n, f in facts.items()), PROVENANCE, facts)
+
+
+def _effect(claim: Claim) -> str:
+    if claim.effect is None:
+        return "–"
+    interval = "" if claim.low is None else f" [{claim.low:.1f}, {claim.high:.1f}]"
+    return f"{claim.effect:.1f} {claim.unit}{interval}".replace("-", "−")
+
+
+def _show(html: str, text: str, mimetype: str | None, structured: object) -> None:
+    bundle = {"text/html": html, "text/plain": text}
+    display(bundle | ({mimetype: structured} if mimetype else {}), raw=True)

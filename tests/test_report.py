@@ -1,0 +1,199 @@
+"""The report, from tiny notebooks to pages: one true run through papermill, then what the pages hold."""
+
+import shutil
+from pathlib import Path
+
+import nbformat
+import pytest
+from bs4 import BeautifulSoup
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from dsdlib import report
+
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="
+
+PARAMETERS = """\
+seeds: int = 2  # how many, with 0 < seeds
+rates: list[float] = [
+    0.1,
+]
+"""
+
+FIGURE = f"""\
+html = '<figure><img alt="A curve with a valley" src="data:image/png;base64,{PIXEL}" width="10"></figure>'
+figure = {{"alt": "A curve with a valley", "caption": "", "key": True, "sentence": "16 points & deep."}}
+display({{"text/html": html, "{report.FIGURE}": figure}}, raw=True)
+"""
+
+CLAIMS = f"""\
+import sys
+print("progress: half", end="", file=sys.stderr, flush=True)
+print("\\rprogress: done", file=sys.stderr)
+claim = {{"paper": "He 2022", "measured": "valley", "unit": "points", "threshold": "0", "dataset": "digits"}}
+first = {{"statement": "<b>&", "effect": -15.93, "low": -18.2, "high": -13.4, "verdict": "supported"}}
+second = {{"statement": "It may", "effect": None, "low": None, "high": None, "verdict": "not measured"}}
+claims = [claim | first, claim | second, claim | first | {{"statement": f"rates {{rates}}"}}]
+display({{"text/html": "<table class='claims'></table>", "{report.CLAIMS}": claims}}, raw=True)
+provenance = {{"Data": "digits (sha256 ab12)", "Commit": "3f9c2ab"}}
+display({{"text/html": "<p>Made so</p>", "{report.PROVENANCE}": provenance}}, raw=True)
+seeds + 40
+"""
+
+
+def save(path: Path, *cells: nbformat.NotebookNode) -> None:
+    """A notebook on disk; the first code cell is its parameters cell."""
+    next(cell for cell in cells if cell.cell_type == "code").metadata["tags"] = ["parameters"]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(new_notebook(cells=list(cells)), path)
+
+
+def write_project(root: Path) -> Path:
+    """Two notebooks, one with everything and one with nothing, and the profile `tiny`."""
+    title = new_markdown_cell("# Is there a *valley*?\n\nDoes it fall & rise?\n\nMore.")
+    codes = [new_code_cell(source) for source in (PARAMETERS, FIGURE, CLAIMS)]
+    save(root / "notebooks" / "01_valley.ipynb", title, *codes)
+    save(root / "notebooks" / "02_bare.ipynb", new_code_cell("nothing = 0"))
+    profile = root / "parameters" / "tiny"
+    profile.mkdir(parents=True)
+    (profile / "01_valley.yaml").write_text("seeds: 3\nrates: [1.0e-3]\n")
+    (profile / "02_bare.yaml").write_text("# the notebook's own values\n")
+    return root
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project whose report was made once."""
+    root = write_project(tmp_path_factory.mktemp("project"))
+    assert report.main(["tiny"], root) == 0
+    return root
+
+
+@pytest.fixture
+def project(made: Path, tmp_path: Path) -> Path:
+    """A copy of the made project, to spoil."""
+    return shutil.copytree(made, tmp_path / "project")
+
+
+def page(root: Path, name: str) -> BeautifulSoup:
+    return BeautifulSoup((root / "reports" / "tiny" / f"{name}.html").read_text(), "html.parser")
+
+
+def test_index_tells_the_claims(made: Path) -> None:
+    index = page(made, "index")
+    text = " ".join(index.get_text(" ").split())
+    assert "3 claims: 2 supported, 1 not measured" in text
+    rows = [row.get_text("|", strip=True) for row in index.select("table.claims tbody tr:not(.group)")]
+    effect = "−15.9 points [−18.2,\N{NO-BREAK SPACE}−13.4]"
+    assert rows[0] == f"<b>&|He 2022|digits|valley|Threshold: 0|{effect}|supported"
+    assert "It may" in rows[1] and "—|not measured" in rows[1]
+    assert index.select_one("tr.group a")["href"] == "01_valley.html"
+
+
+def test_index_shows_key_figure_and_provenance(made: Path) -> None:
+    index = page(made, "index")
+    assert [image["alt"] for image in index("img")] == ["A curve with a valley"]
+    assert index.figcaption.get_text() == "16 points & deep."
+    section = index.select_one("article.section")
+    assert section.h3.get_text() == "Is there a valley?"
+    assert section.select_one(".question").get_text(strip=True) == "Does it fall & rise?"
+    made_so = " ".join(index.find(id="made").parent.get_text(" ").split())
+    assert "Data digits (sha256 ab12)" in made_so and "Commit 3f9c2ab" in made_so
+    assert "Notebook’s time" in made_so and "seeds: 3" in made_so and "- 0.001" in made_so
+
+
+@pytest.mark.parametrize("name", ["index", "01_valley", "02_bare"])
+def test_pages_stand_alone(made: Path, name: str) -> None:
+    html = page(made, name)
+    assert not html("script") and not html("iframe")
+    loaded = [tag["src"] for tag in html(src=True)] + [tag["href"] for tag in html("link")]
+    assert all(address.startswith("data:") for address in loaded)
+    assert "url(" not in html.style.string and "@import" not in html.style.string
+    assert all(image.get("alt") for image in html("img"))
+    assert html.html["lang"] == "en" and html.title.get_text(strip=True) and html.main and html.nav
+    assert html.find("meta", attrs={"name": "viewport"})
+    local = [link["href"] for link in html("a", href=True) if not link["href"].startswith("http")]
+    for target, _, anchor in (address.partition("#") for address in local):
+        assert not anchor or page(made, target.removesuffix(".html") or name).find(id=anchor)
+        assert not target or (made / "reports" / "tiny" / target).is_file()
+
+
+def test_code_and_progress_are_folded(made: Path) -> None:
+    section = page(made, "01_valley")
+    folds = [fold.extract().get_text() for fold in section.select("details.code")]
+    assert any("Parameters of this profile" in fold and "rates = [0.001]" in fold for fold in folds)
+    assert any("progress: done" in fold and "display" in fold for fold in folds)
+    # Of a progress bar only the last state is kept: the first one is in the source, no more.
+    assert sum(fold.count("progress: half") for fold in folds) == 1
+    text = section.get_text()
+    assert "progress" not in text and "display" not in text and "seeds" not in text
+    assert "Made so" in text and "43" in text and section.figure and section.select_one("table.claims")
+
+
+def test_sections_link_to_their_neighbours(made: Path) -> None:
+    assert {link["href"] for link in page(made, "01_valley").select("nav a")} == {
+        "index.html",
+        "02_bare.html",
+    }
+    assert {link["href"] for link in page(made, "02_bare").select("nav a")} == {
+        "index.html",
+        "01_valley.html",
+    }
+
+
+def test_a_failing_notebook_harms_no_page(project: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    folder = project / "reports" / "tiny"
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    save(project / "notebooks" / "02_bare.ipynb", new_code_cell("nothing = 0"), new_code_cell("1 / nothing"))
+    assert report.main(["tiny", "--only", "02_bare"], project) == 1
+    failed = folder / "02_bare.failed.ipynb"
+    said = capfd.readouterr().err
+    assert "ZeroDivisionError: division by zero\n" in said and str(failed) in said and "Traceback" not in said
+    assert failed.is_file()
+    assert {path.name: path.read_bytes() for path in folder.iterdir() if path != failed} == before
+    report.render(folder, "tiny")
+    assert "failed" not in page(project, "index").get_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "yaml", "message"),
+    [
+        (["huge"], "", "unknown profile 'huge'; the profiles are: tiny"),
+        (["tiny", "--only", "03"], "", "'03' is not in 'tiny', which has: 01_valley, 02_bare"),
+        (["tiny"], "lr: 1", "02_bare.yaml: unknown parameter 'lr'; 02_bare takes: nothing"),
+        (["tiny"], "just words", "'just words' is not a mapping"),
+        (["tiny"], "a: [1", "not YAML"),
+    ],
+)
+def test_refuses_before_anything_runs(
+    project: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], yaml: str, message: str
+) -> None:
+    (project / "parameters" / "tiny" / "02_bare.yaml").write_text(yaml)
+    assert report.main(arguments, project) == 2
+    said = capsys.readouterr()
+    assert message in said.err and said.err.count("\n") == 1 and not said.out
+
+
+def test_refuses_parameters_without_a_notebook(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (project / "parameters" / "tiny" / "09_gone.yaml").touch()
+    assert report.main(["tiny"], project) == 2
+    assert "no notebook '09_gone'; the notebooks are: 01_valley, 02_bare" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("numbers", "text"),
+    [
+        ((0.5, 0.25, 0.75), "0.500 points [0.250, 0.750]"),
+        ((1234.5, None, None), "1234 points"),
+        ((0, 0, 0), "0 points [0, 0]"),
+        ((3, None, 4.5), "3.00 points [?, 4.50]"),
+        ((None, None, None), "—"),
+    ],
+)
+def test_effect(numbers: tuple[float | None, ...], text: str) -> None:
+    claim = dict(zip(("effect", "low", "high"), numbers, strict=True), unit="points")
+    assert report.effect(claim) == text.replace(", ", ",\N{NO-BREAK SPACE}")
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(85.2, "85 s"), (725, "12 min 5 s"), (12010, "3 h 20 min")])
+def test_duration(seconds: float, text: str) -> None:
+    assert report.duration(seconds) == text
