@@ -1,8 +1,8 @@
 """A paper's claim → what was measured, its effect with an interval over seeds, and a verdict."""
 
 from dataclasses import asdict, dataclass
-from math import isfinite
-from typing import Literal
+from math import floor, isfinite, log10
+from typing import Any, Literal
 
 from dsdlib.curves import Interval
 
@@ -53,3 +53,17 @@ def judge(
         if above or below:
             verdict = "supported" if above == (expected == "above") else "contradicted"
     return Claim(statement, paper, dataset, measured, *numbers, unit, f"{expected} {threshold:g} {unit}", verdict)
+
+
+def effect(claim: dict[str, Any]) -> str:
+    """For example `−15.9 points [−18.2, −13.4]`: three figures of the largest, and two decimals at most."""
+    numbers = [claim.get(key) for key in ("effect", "low", "high")]
+    largest = max((abs(number) for number in numbers if number is not None), default=0)
+    digits = max(0, 2 - floor(log10(largest))) if largest else 0
+    digits = min(digits, 2) if largest >= 0.01 else digits
+    texts = ("?" if number is None else f"{number:z.{digits}f}" for number in numbers)
+    value, low, high = (text.replace("-", "−") for text in texts)
+    if value == "?":
+        return "—"
+    interval = "" if (low, high) == ("?", "?") else f" [{low},\N{NO-BREAK SPACE}{high}]"
+    return f"{value} {claim.get('unit', '')}".strip() + interval

@@ -107,8 +107,9 @@ def in_words(sparsities: Sequence[float], test: np.ndarray) -> str:
         return (
             f"test accuracy goes from {test[0]:.1%} dense to {test[-1]:.1%} at {sparsities[-1]:.2%} sparsity, no valley"
         )
-    points = [(test[at], sparsities[at]) for at in (found.shoulder, found.bottom, found.peak)]
-    high, low, again = (f"{accuracy:.1%} at {sparsity:.1%} sparsity" for accuracy, sparsity in points)
+    places = {at: f"at {sparsities[at]:.1%} sparsity" for at in (found.shoulder, found.bottom, found.peak)}
+    places[0] = "of the dense network"
+    high, low, again = (f"{test[at]:.1%} {places[at]}" for at in (found.shoulder, found.bottom, found.peak))
     return f"test accuracy falls from {high} to {low}, rises to {again} and ends at {test[-1]:.1%}"
 
 
@@ -121,20 +122,20 @@ def first_below(sparsities: Sequence[float], curve: np.ndarray, level: float) ->
 def phases(train: np.ndarray, test: np.ndarray, clear: float = CLEAR) -> list[str]:
     """The phase of each round (He et al. 2022, section 4), from mean train and test accuracy, each (rounds,).
 
-    With a valley deeper than ``clear``: light until test accuracy has lost a quarter of the valley's depth, critical
-    until it has climbed half way from the bottom to the second peak, sweet until it has fallen below that again,
-    collapsed after. Without one: light until train or test accuracy is more than 0.05 below the dense network's, then
-    collapsed. The paper draws the borders by eye; these thresholds are ours.
+    With a valley deeper than ``clear``: light until test accuracy is half way down to the valley's bottom, critical
+    until it is half way up to the second peak, sweet until it is below that again, then collapsed. Without one: light
+    until train or test accuracy is more than 0.05 below the dense network's, then collapsed. The paper draws the
+    borders by eye; these thresholds are ours.
     """
     found, rounds = valley(test), np.arange(len(test))
     if found.depth <= clear:
         fallen = (train < train[0] - 0.05) | (test < test[0] - 0.05)
         end = int(np.argmax(fallen)) if fallen.any() else len(test)
         return ["light" if r < end else "collapsed" for r in rounds]
-    half_way = (test[found.bottom] + test[found.peak]) / 2
-    falling = (rounds > found.shoulder) & (test < test[found.shoulder] - found.depth / 4)
-    climbed = (rounds > found.bottom) & (test >= half_way)
-    lost = (rounds > found.peak) & (test < half_way)
+    down, up = ((test[found.bottom] + test[high]) / 2 for high in (found.shoulder, found.peak))
+    falling = (rounds > found.shoulder) & (test < down)
+    climbed = (rounds > found.bottom) & (test >= up)
+    lost = (rounds > found.peak) & (test < up)
     borders = [int(np.argmax(c)) if c.any() else len(test) for c in (falling, climbed, lost)]
     return [PHASES[sum(r >= border for border in borders)] for r in rounds]
 

@@ -9,7 +9,7 @@ from IPython.display import display
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-from dsdlib.claims import Claim
+from dsdlib.claims import Claim, effect
 from dsdlib.config import RunConfig
 from dsdlib.results import Store
 
@@ -39,11 +39,11 @@ def show_claims(claims: list[Claim]) -> None:
     head = "".join(f"<th>{name}</th>" for name in ("Claim", "Paper", "Measured", "Effect [95% interval]", "Verdict"))
     body = "".join(
         f"<tr><td>{escape(c.statement)}</td><td>{escape(c.paper)}</td>"
-        f"<td>{escape(c.measured)}; expected {escape(c.threshold)}</td><td>{_effect(c)}</td>"
+        f"<td>{escape(c.measured)}; expected {escape(c.threshold)}</td><td>{effect(c.as_dict())}</td>"
         f'<td><span class="verdict {c.verdict}">{c.verdict}</span></td></tr>'
         for c in claims
     )
-    text = "\n".join(f"{c.verdict}: {c.statement} ({_effect(c)})" for c in claims)
+    text = "\n".join(f"{c.verdict}: {c.statement} ({effect(c.as_dict())})" for c in claims)
     table = f'<table class="claims"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
     _show(table, text, CLAIMS, [claim.as_dict() for claim in claims])
 
@@ -73,13 +73,6 @@ def show_provenance(table: pd.DataFrame, runs: list[RunConfig]) -> None:
     }
     rows = "".join(f"<tr><th>{name}</th><td>{escape(fact)}</td></tr>" for name, fact in facts.items())
     _show(f"<table>{rows}</table>", "\n".join(f"{n}: {f}" for n, f in facts.items()), PROVENANCE, facts)
-
-
-def _effect(claim: Claim) -> str:
-    if claim.effect is None:
-        return "–"
-    interval = "" if claim.low is None else f" [{claim.low:.1f}, {claim.high:.1f}]"
-    return f"{claim.effect:.1f} {claim.unit}{interval}".replace("-", "−")
 
 
 def _show(html: str, text: str, mimetype: str | None, structured: object) -> None:

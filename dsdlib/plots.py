@@ -1,6 +1,7 @@
 """A tidy table → one figure. ``ax=None`` in, axes out; nothing is computed here but means and intervals."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -11,7 +12,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, PercentFormatter
 
 INK, MUTED = "#22262b", "#6b7280"
 PALETTE = "flare"
-PHASE_COLOURS = {"light": "#ffffff", "critical": "#f9d5cc", "sweet": "#d3ecd9", "collapsed": "#e3e5e8"}
+PHASE_COLOURS = {"light": "#ffffff", "critical": "#fbe6df", "sweet": "#e0f2e5", "collapsed": "#eeeff1"}
 PARTS = {"test_accuracy": ("Test", "#c2452d", "-"), "train_accuracy": ("Train (noisy labels)", "#3b6ea5", "--")}
 MEMORISED = {
     "train_accuracy_clean": ("Clean labels, learned", "#3b6ea5", "-"),
@@ -105,7 +106,7 @@ def shade_phases(ax: Axes, sparsities: Sequence[float], phases: Sequence[str]) -
     """The rounds' phases as shaded bands, named at the top."""
     edges = [
         0,
-        *(1 - np.sqrt((1 - a) * (1 - b)) for a, b in zip(sparsities, sparsities[1:], strict=False)),
+        *(1 - np.sqrt((1 - a) * (1 - b)) for a, b in pairwise(sparsities)),
         sparsities[-1],
     ]
     for phase, colour in PHASE_COLOURS.items():

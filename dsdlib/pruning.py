@@ -47,7 +47,11 @@ def prune(scores: torch.Tensor, masks: torch.Tensor, among: torch.Tensor, keep: 
     """
     columns = among.nonzero().squeeze(1)
     left = masks[:, columns] > 0
-    ranked = scores[:, columns].nan_to_num(nan=-torch.inf).masked_fill(~left, -torch.inf)
+    ranked = (
+        scores[:, columns]
+        .nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
+        .masked_fill(~left, -torch.inf)
+    )
     # Two stable sorts: by score, then the pruned ones first, lest a lowest score be taken for one of them.
     order = ranked.argsort(dim=1, stable=True)
     order = order.gather(1, left.gather(1, order).to(torch.uint8).argsort(dim=1, stable=True))

@@ -2,8 +2,8 @@
 
 import argparse
 import ast
+import json
 import logging
-import math
 import re
 import sys
 import tempfile
@@ -22,6 +22,7 @@ from nbclient.exceptions import DeadKernelError
 from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
 
+from dsdlib.claims import effect
 from dsdlib.display import CLAIMS, FIGURE, PROVENANCE
 
 VERDICTS = ("supported", "contradicted", "inconclusive", "not measured")
@@ -138,10 +139,17 @@ def describe(name: str, notebook: nbformat.NotebookNode) -> dict[str, Any]:
         "sentence": key[FIGURE].get("sentence", "") if key else "",
         "claims": [claim for data in bundles(notebook, CLAIMS) for claim in data[CLAIMS]],
         "provenance": {k: v for data in bundles(notebook, PROVENANCE) for k, v in data[PROVENANCE].items()},
-        "parameters": yaml.safe_dump(dict(run.get("parameters") or {}), sort_keys=False, allow_unicode=True),
+        "parameters": yaml.safe_dump(
+            json.loads(json.dumps(run.get("parameters") or {})), sort_keys=False, allow_unicode=True
+        ),
         "ended": (run.get("end_time") or "")[:16].replace("T", " "),
         "seconds": run.get("duration"),
     }
+
+
+def as_yaml(node: nbformat.NotebookNode) -> str:
+    """A part of a notebook's metadata, as one would write it."""
+    return yaml.safe_dump(json.loads(json.dumps(node)), sort_keys=False, allow_unicode=True)
 
 
 def tally(claims: Sequence[dict[str, Any]]) -> str:
@@ -150,19 +158,6 @@ def tally(claims: Sequence[dict[str, Any]]) -> str:
     counts.update(claim["verdict"] for claim in claims)
     parts = [f"{count} {verdict}" for verdict, count in counts.items() if count]
     return f"{len(claims)} claim{'' if len(claims) == 1 else 's'}: {', '.join(parts)}"
-
-
-def effect(claim: dict[str, Any]) -> str:
-    """For example `−15.9 points [−18.2, −13.4]`: three figures of the largest of the three numbers."""
-    numbers = [claim.get(key) for key in ("effect", "low", "high")]
-    largest = max((abs(number) for number in numbers if number is not None), default=0)
-    digits = max(0, 2 - math.floor(math.log10(largest))) if largest else 0
-    texts = ("?" if number is None else f"{number:z.{digits}f}" for number in numbers)
-    value, low, high = (text.replace("-", "−") for text in texts)
-    if value == "?":
-        return "—"
-    interval = "" if (low, high) == ("?", "?") else f" [{low},\N{NO-BREAK SPACE}{high}]"
-    return f"{value} {claim.get('unit', '')}".strip() + interval
 
 
 def duration(seconds: float) -> str:

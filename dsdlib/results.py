@@ -12,9 +12,11 @@ import os
 import platform
 import subprocess
 import warnings
+import zlib
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
+from functools import reduce
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 import torch
 from filelock import FileLock
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from dsdlib.config import ConfigError, RunConfig
@@ -74,13 +77,12 @@ class Store:
 
     def rows(self, config: RunConfig) -> list[dict[str, Any]]:
         """The finished rounds. A run with a damaged file is set aside, named in a warning, and counts as not begun."""
-        folder = self.folder(config)
-        if not folder.is_dir():
+        if not (self.folder(config) / ROUNDS).exists():
             return []
         try:
             return self._checked_rows(config)
         except (OSError, ValueError, KeyError) as error:
-            self._set_aside(folder, str(error))
+            self._set_aside(self.folder(config), str(error))
             return []
 
     def _checked_rows(self, config: RunConfig) -> list[dict[str, Any]]:
@@ -88,9 +90,9 @@ class Store:
         stored = _reading(folder / CONFIG, lambda path: RunConfig(**json.loads(path.read_text())))
         if stored.key != config.key:
             raise ValueError(f"{CONFIG} describes run {stored.key}")
-        if not (folder / ROUNDS).exists():
-            return []
         table = _reading(folder / ROUNDS, lambda path: pq.read_table(path, page_checksum_verification=True))
+        if [column["name"] for column in table.schema.pandas_metadata["columns"]] != table.column_names:
+            raise ValueError(f"{ROUNDS} does not hold the columns that were written")
         rows = table.to_pylist()
         if [row["round"] for row in rows] != list(range(len(rows))) or len(rows) > config.rounds + 1:
             raise ValueError(f"{ROUNDS} does not hold the rounds in order")
@@ -125,7 +127,7 @@ class Store:
     @staticmethod
     def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
         contiguous = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
-        _write(path, lambda temporary: save_file(contiguous, temporary))
+        _write(path, lambda temporary: save_file(contiguous, temporary, {"crc32": _crc32(contiguous)}))
 
     def tensors(self, config: RunConfig, round_: int) -> dict[str, Tensor]:
         """A run's stored weights, buffers and ``mask.<weight>`` of a round.
@@ -157,7 +159,21 @@ class Store:
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
     """A safetensors file. Raises ValueError that names it when it is damaged."""
-    return _reading(path, load_file)
+    return _reading(path, _read_tensors)
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    with safe_open(path, "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no iterator)
+        if file.metadata()["crc32"] != _crc32(tensors):
+            raise ValueError("not the numbers that were written")
+    return tensors
+
+
+def _crc32(tensors: dict[str, Tensor]) -> str:
+    """A checksum, which the format itself lacks."""
+    parts = (part for name in sorted(tensors) for part in (name.encode(), tensors[name].numpy().tobytes()))
+    return f"{reduce(lambda sum_, part: zlib.crc32(part, sum_), parts, 0):08x}"
 
 
 def best_round(rows: list[dict[str, Any]]) -> int:
@@ -197,8 +213,9 @@ def _commit() -> str | None:
 
 
 def _write(path: Path, write: Callable[[Path], Any]) -> None:
-    """All or nothing: into a file beside it, then renamed over it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    """All or nothing: into a file beside it, then renamed over it. Whoever writes holds the run's lock; what a killed
+    process left half written is written over by the next."""
+    temporary = path.with_name(f".{path.name}")
     try:
         write(temporary)
         temporary.replace(path)

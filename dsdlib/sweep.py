@@ -113,7 +113,7 @@ def _finished(store: Store, config: RunConfig, keep: set[int]) -> bool:
     rows = store.rows(config)
     if len(rows) <= config.rounds:
         return False
-    return store.holds(config, [store.tensor_file(config, r) for r in keep | {0, best_round(rows)}])
+    return store.holds(config, [store.tensor_file(config, r) for r in keep | {0, best_round(rows), config.rounds}])
 
 
 def _stacks(pending: list[RunConfig], jobs: int, stack_size: int) -> list[list[RunConfig]]:
