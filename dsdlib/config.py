@@ -193,10 +193,11 @@ def _explain(error: ValidationError, fields: Iterable[str]) -> str:
     lines = []
     for found in error.errors():
         name = ".".join(str(part) for part in found["loc"])
+        message = found["msg"].removeprefix("Value error, ")
         if found["type"] == "extra_forbidden":
             lines.append(f"unknown field {name!r}{_suggest(name, fields)}")
         elif name:
-            lines.append(f"{name} = {found['input']!r}: {found['msg'][0].lower()}{found['msg'][1:]}")
+            lines.append(f"{name} = {found['input']!r}: {message[0].lower()}{message[1:]}")
         else:
-            lines.append(found["msg"].removeprefix("Value error, "))
+            lines.append(message)
     return "\n".join(lines)

@@ -230,9 +230,9 @@ class Stack:
         return [{**fixed, **{n: v[run] for n, v in values.items()}} for run in range(len(self.configs))]
 
     def _costs(self, state: State, round_: int) -> dict[str, Tensor]:
-        samples = self.shared.epochs * self.lessons.rows.shape[1]
-        if self.shared.retraining == "weight_rewinding" and round_ > 0:
-            samples -= self.shared.rewind_iteration * self.shared.batch_size
+        size, n = self.shared.batch_size, self.lessons.rows.shape[1]
+        skipped = self.shared.rewind_iteration if round_ > 0 else 0
+        samples = self.shared.epochs * n - skipped // -(-n // size) * n - skipped % -(-n // size) * size
         masks = self.network.parameters(state.masks)
         dense = training_flops(*self.cost, samples)
         return {

@@ -111,7 +111,7 @@ class Store:
         _write(folder / PROVENANCE, lambda path: path.write_text(json.dumps(provenance, indent=2) + "\n"))
 
     def save_round(
-        self, config: RunConfig, rows: list[dict[str, Any]], tensors: dict[str, Tensor], keep: set[int]
+        self, config: RunConfig, rows: list[dict[str, Any]], tensors: dict[str, Tensor], keep: set[int | str]
     ) -> None:
         """Add the last of ``rows``; of the rounds' weights keep those in ``keep``, the dense, the best and the last."""
         last = rows[-1]["round"]
@@ -140,13 +140,16 @@ class Store:
             raise FileNotFoundError(f"round {round_} of run {config.key}: weights are kept of rounds {kept}")
         return load_tensors(path)
 
-    def holds(self, config: RunConfig, files: Iterable[Path]) -> bool:
-        """Whether all these weights are there. When one is damaged the run is set aside, as in `rows`."""
+    def holds(self, config: RunConfig, rounds: Iterable[int], rewinds: bool = False) -> bool:
+        """Whether these rounds' weights (and the rewinding point) are there. When any of the run's weights are damaged
+        the run is set aside, as in `rows`."""
+        files = [self.tensor_file(config, r) for r in rounds] + [self.folder(config) / REWIND] * rewinds
         try:
-            return all(path.exists() and bool(load_tensors(path)) for path in files)
+            for file in self.folder(config).glob("*.safetensors"):
+                load_tensors(file)
         except ValueError as error:
             self._set_aside(self.folder(config), str(error))
-            return False
+        return all(file.exists() for file in files)
 
     def table(self, configs: Iterable[RunConfig]) -> pd.DataFrame:
         """The tidy table of these runs' finished rounds: configuration, then measures."""

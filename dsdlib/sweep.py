@@ -22,7 +22,7 @@ from dsdlib.imp import Stack, State
 from dsdlib.results import REWIND, Store, best_round, describe_machine, load_tensors
 from dsdlib.training import Network
 
-Kept = dict[RunConfig, set[int]]  # rounds whose weights a run must leave behind
+Wanted = dict[RunConfig, set[int | str]]  # rounds whose weights somebody needs: numbers, "dense" or "best"
 
 
 def sweep(
@@ -31,16 +31,16 @@ def sweep(
     jobs: int = 1,
     device: str = "auto",
     results: Path | str | None = None,
-    keep: Iterable[int] = (),
+    keep: Iterable[int | str] = (),
     stack_size: int = 16,
     progress: bool = True,
 ) -> pd.DataFrame:
     """Train the runs that are not in the store yet and return the tidy table of them all, a row a run and round.
 
     ``jobs`` worker processes (−1: one a core), each on one thread, take stacks of at most ``stack_size`` runs through
-    joblib, whose `parallel_config` may send them elsewhere. ``keep`` names rounds whose weights stay in the store
-    besides the dense, the best and the last. Killed at any moment, the same call goes on from the last finished
-    rounds. Raises `ConfigError` before any training when a run is impossible.
+    joblib, whose `parallel_config` may send them elsewhere. ``keep`` names rounds whose weights must be in the store
+    (numbers, ``dense``, ``best``): a finished run without them is trained again. Killed at any moment, the same call
+    goes on from the last finished rounds. Raises `ConfigError` before any training when a run is impossible.
     """
     runs = list(dict.fromkeys(runs))
     target = imp.resolve_device(device)
@@ -50,12 +50,12 @@ def sweep(
     levels = _teachers_first(runs)
     for config in {config.vary(seed=0): config for level in levels for config in level}.values():
         imp.check(config)
-    kept = _kept(levels, runs, set(keep))
+    wanted = _wanted(levels, runs, keep)
     with _progress(store, [config for level in levels for config in level], progress):
         for level in levels:
-            stacks = _stacks([c for c in level if not _finished(store, c, kept[c])], jobs, stack_size)
-            work = (joblib.delayed(_train_stack)(stack, kept, store.root, str(target)) for stack in stacks)
-            joblib.Parallel(n_jobs=min(jobs, len(stacks)) or 1)(work)
+            stacks = _stacks([c for c in level if not _finished(store, c, wanted[c])], jobs, stack_size)
+            work = (joblib.delayed(_train_stack)(stack, wanted, store.root, str(target)) for stack in stacks)
+            joblib.Parallel(n_jobs=max(1, min(joblib.effective_n_jobs(jobs), len(stacks))))(work)
     return store.table(runs)
 
 
@@ -78,11 +78,13 @@ def load_masks(
 
 
 def _round_number(store: Store, config: RunConfig, round_: int | str) -> int:
-    if isinstance(round_, int):
-        return round_
     if not (rows := store.rows(config)):
         raise ConfigError(f"run {config.key} is not in {store.root}")
-    return 0 if round_ == "dense" else best_round(rows)
+    return _number(round_, rows)
+
+
+def _number(round_: int | str, rows: list[dict]) -> int:
+    return {"dense": 0, "best": best_round(rows)}.get(round_, round_)
 
 
 def _teachers_first(runs: list[RunConfig]) -> list[list[RunConfig]]:
@@ -99,21 +101,19 @@ def _teachers_first(runs: list[RunConfig]) -> list[list[RunConfig]]:
     return [list(levels[number]) for number in sorted(levels)]
 
 
-def _kept(levels: list[list[RunConfig]], runs: list[RunConfig], keep: set[int]) -> Kept:
-    kept: Kept = {config: set() for level in levels for config in level}
+def _wanted(levels: list[list[RunConfig]], runs: list[RunConfig], keep: Iterable[int | str]) -> Wanted:
+    wanted: Wanted = {config: set() for level in levels for config in level}
     for config in runs:
-        kept[config] |= {round_ for round_ in keep if round_ <= config.rounds}
-    for config in kept:
-        if config.teacher is not None and isinstance(config.teacher_round, int):
-            kept[config.teacher].add(config.teacher_round)
-    return kept
+        wanted[config] |= set(keep)
+    for config in wanted:
+        if config.teacher is not None:
+            wanted[config.teacher].add(config.teacher_round)
+    return wanted
 
 
-def _finished(store: Store, config: RunConfig, keep: set[int]) -> bool:
+def _finished(store: Store, config: RunConfig, wanted: set[int | str]) -> bool:
     rows = store.rows(config)
-    if len(rows) <= config.rounds:
-        return False
-    return store.holds(config, [store.tensor_file(config, r) for r in keep | {0, best_round(rows), config.rounds}])
+    return len(rows) > config.rounds and store.holds(config, {_number(r, rows) for r in wanted})
 
 
 def _stacks(pending: list[RunConfig], jobs: int, stack_size: int) -> list[list[RunConfig]]:
@@ -129,29 +129,27 @@ def _stacks(pending: list[RunConfig], jobs: int, stack_size: int) -> list[list[R
     return stacks
 
 
-def _train_stack(configs: list[RunConfig], kept: Kept, root: Path, device: str) -> None:
+def _train_stack(configs: list[RunConfig], wanted: Wanted, root: Path, device: str) -> None:
     """A worker's task. What is finished meanwhile is skipped; runs that stopped in different rounds go on apart."""
     store = Store(root)
     with store.locked(configs), _one_thread(device):
         groups = defaultdict(list)
         for config in configs:
-            if not _finished(store, config, kept[config]):
-                groups[_resumable(store, config, kept[config])].append(config)
+            if not _finished(store, config, wanted[config]):
+                groups[_resumable(store, config, wanted[config])].append(config)
         for first, group in groups.items():
-            _carry_through(group, first, kept, store, torch.device(device))
+            _carry_through(group, first, wanted, store, torch.device(device))
 
 
-def _resumable(store: Store, config: RunConfig, keep: set[int]) -> int:
+def _resumable(store: Store, config: RunConfig, wanted: set[int | str]) -> int:
     """The round to go on with: after the last finished one, or 0 when weights that are wanted were not kept."""
     if not (rows := store.rows(config)):
         return 0
-    wanted = {0, best_round(rows), len(rows) - 1} | {r for r in keep if r < len(rows)}
-    files = [store.tensor_file(config, r) for r in wanted]
-    files += [store.folder(config) / REWIND] if config.rewind_iteration > 0 else []
-    return len(rows) if store.holds(config, files) else 0
+    rounds = {len(rows) - 1, 0, best_round(rows)} | {r for r in wanted if isinstance(r, int) and r < len(rows)}
+    return len(rows) if store.holds(config, rounds, rewinds=config.rewind_iteration > 0) else 0
 
 
-def _carry_through(configs: list[RunConfig], first: int, kept: Kept, store: Store, device: torch.device) -> None:
+def _carry_through(configs: list[RunConfig], first: int, wanted: Wanted, store: Store, device: torch.device) -> None:
     teachers = [load_model(c.teacher, c.teacher_round, store.root) for c in configs if c.teacher is not None]
     stack = Stack(configs, device, teachers or None)
     machine = describe_machine(device, data.load(configs[0].dataset).checksum())
@@ -165,7 +163,7 @@ def _carry_through(configs: list[RunConfig], first: int, kept: Kept, store: Stor
             if round_ == 0 and config.rewind_iteration > 0:
                 store.save_tensors(store.folder(config) / REWIND, stack.tensors(stack.rewind_point, run))
             finished[config].append(row)
-            store.save_round(config, finished[config], stack.tensors(state, run), kept[config])
+            store.save_round(config, finished[config], stack.tensors(state, run), wanted[config])
 
     state = stack.fresh() if first == 0 else stack.restore([store.tensors(c, first - 1) for c in configs])
     if first > 0 and stack.shared.rewind_iteration > 0:
