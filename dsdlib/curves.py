@@ -83,15 +83,70 @@ def _points(table: pd.DataFrame, measures: tuple[str, ...], statistic: Callable[
     return over_seeds(curves, lambda mean: 100 * statistic(*mean))
 
 
-def valleys(table: pd.DataFrame, by: str) -> pd.DataFrame:
-    """A row for each value of the column ``by``: depth of the mean test curve's valley with its interval over seeds,
+def paired(one: pd.DataFrame, other: pd.DataFrame, statistic: Callable[[np.ndarray, np.ndarray], float]) -> Interval:
+    """A statistic of two mean test curves whose runs share their seeds: both are resampled together."""
+    return over_seeds(np.stack([by_seed(one), by_seed(other)], axis=1), lambda mean: statistic(*mean))
+
+
+def depth_difference(one: pd.DataFrame, other: pd.DataFrame) -> Interval:
+    """By how many points the valley of ``one`` is deeper than that of ``other``."""
+    return paired(one, other, lambda a, b: 100 * (valley(a).depth - valley(b).depth))
+
+
+def largest_lead(one: pd.DataFrame, other: pd.DataFrame) -> Interval:
+    """By how many points ``one`` beats ``other`` in the round where it does so most."""
+    return paired(one, other, lambda a, b: 100 * float((a - b).max()))
+
+
+def earlier(one: pd.DataFrame, other: pd.DataFrame, place: str) -> Interval:
+    """How many rounds ``one`` comes to its valley's ``bottom`` or second ``peak`` before ``other``; not a number where
+    either mean curve has no clear valley."""
+    for table in (one, other):
+        if valley(by_seed(table).mean(0)).depth <= CLEAR:
+            return Interval(np.nan, np.nan, np.nan)
+
+    def rounds(a: np.ndarray, b: np.ndarray) -> float:
+        places = [getattr(valley(curve), place) for curve in (a, b)]
+        return np.nan if None in places else places[1] - places[0]
+
+    return paired(one, other, rounds)
+
+
+def rounds_won(one: pd.DataFrame, other: pd.DataFrame) -> list[int]:
+    """The rounds in which ``one`` has the higher test accuracy, by an interval over seeds that excludes 0."""
+    gains = by_seed(one) - by_seed(other)
+    return [r for r in range(gains.shape[1]) if over_seeds(gains[:, r], float).low > 0]
+
+
+def difference(table: pd.DataFrame, column: str, reference: object) -> pd.DataFrame:
+    """The table with a ``difference``: test accuracy less that of the run with ``column`` at ``reference`` and the same
+    seed and round. The runs differ in ``column`` and seed alone."""
+    least = table[table[column] == reference].set_index(["seed", "round"])["test_accuracy"]
+    at = pd.MultiIndex.from_frame(table[["seed", "round"]])
+    return table.assign(difference=table["test_accuracy"].to_numpy() - least.reindex(at).to_numpy())
+
+
+def best_setting(table: pd.DataFrame, column: str) -> object:
+    """The value of ``column`` whose runs' best validation accuracy, over their rounds, is highest on average."""
+    best = table.groupby([column, "seed"])["validation_accuracy"].max()
+    return best.groupby(column).mean().idxmax()
+
+
+def valleys(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """A row for each value of the columns ``by``: depth of the mean test curve's valley with its interval over seeds,
     and sparsity and accuracy at its shoulder, its bottom and its second peak."""
     rows = []
     for value, group in table.groupby(by):
         curves, sparsity = by_seed(group), sorted(group["sparsity"].unique())
         mean, depth = curves.mean(0), over_seeds(curves, lambda curve: valley(curve).depth)
         found = valley(mean)
-        row = {by: value, "seeds": len(curves), "depth": depth.value, "low": depth.low, "high": depth.high}
+        row = {
+            **dict(zip(by, value, strict=True)),
+            "seeds": len(curves),
+            "depth": depth.value,
+            "low": depth.low,
+            "high": depth.high,
+        }
         for name in ("shoulder", "bottom", "peak"):
             at = getattr(found, name)
             row[f"{name}_sparsity"] = np.nan if at is None else sparsity[at]
@@ -145,3 +200,16 @@ def fall_while_fitting(train: np.ndarray, test: np.ndarray, margin: float = 0.01
     stayed within ``margin`` of the dense network's; both (rounds,)."""
     held = np.cumprod(train >= train[0] - margin).sum()
     return float(test[0] - test[held - 1])
+
+
+def phase_table(table: pd.DataFrame, by: str) -> pd.DataFrame:
+    """A row for each phase of each value of ``by``: the rounds' sparsities at which it begins and ends."""
+    rows = []
+    for value, group in table.groupby(by):
+        train, test = (by_seed(group, measure).mean(0) for measure in ("train_accuracy", "test_accuracy"))
+        sparsity, names = sorted(group["sparsity"].unique()), phases(train, test)
+        for phase in dict.fromkeys(names):
+            first, last = names.index(phase), len(names) - 1 - names[::-1].index(phase)
+            end = sparsity[min(last + 1, len(names) - 1)]
+            rows.append({by: value, "phase": phase, "begins": sparsity[first], "ends": end})
+    return pd.DataFrame(rows)

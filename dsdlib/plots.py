@@ -102,6 +102,39 @@ def curves(
     return ax
 
 
+def depths(valleys: pd.DataFrame, x: str, hue: str | None = None, label: str = "", ax: Axes | None = None) -> Axes:
+    """Depth of the valley, with its interval, for each value of ``x``; a line for each value of ``hue``."""
+    ax = ax or plt.subplots()[1]
+    values = sorted(valleys[x].unique())
+    groups = list(valleys.groupby(hue)) if hue else [(None, valleys)]
+    for (value, group), colour in zip(groups, sns.color_palette(PALETTE, len(groups)), strict=True):
+        at = [values.index(v) for v in group[x]]
+        bars = np.abs(group[["low", "high"]].to_numpy().T - group["depth"].to_numpy())
+        ax.errorbar(at, group["depth"], bars, fmt="o-", capsize=4, color=colour, label=value)
+    ax.set_xticks(range(len(values)), [f"{v:g}" if isinstance(v, float) else str(v) for v in values])
+    ax.set_xlabel(label or x)
+    accuracy_axis(ax, "Depth of the valley (points)")
+    ax.set_ylim(bottom=0)
+    if hue:
+        ax.legend(title=hue.replace("_", " ").capitalize())
+    return ax
+
+
+def phase_map(phases: pd.DataFrame, by: str, label: str, ax: Axes | None = None) -> Axes:
+    """A bar along the sparsity axis for each value of ``by``, coloured by phase; ``phases`` is a `phase_table`."""
+    ax = ax or plt.subplots()[1]
+    values = sorted(phases[by].unique())
+    for phase, colour in PHASE_COLOURS.items():
+        part = phases[phases["phase"] == phase]
+        at = [values.index(value) for value in part[by]]
+        ax.barh(at, part["ends"] - part["begins"], left=part["begins"], color=colour, ec=MUTED, label=phase, lw=0.6)
+    sparsity_axis(ax, phases["ends"].max())
+    ax.set_yticks(range(len(values)), [f"{v:.0%}" if isinstance(v, float) else str(v) for v in values])
+    ax.set_ylabel(label)
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(PHASE_COLOURS))
+    return ax
+
+
 def shade_phases(ax: Axes, sparsities: Sequence[float], phases: Sequence[str]) -> None:
     """The rounds' phases as shaded bands, named at the top."""
     edges = [
