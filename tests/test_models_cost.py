@@ -160,3 +160,7 @@ def test_sparse_cost_is_the_dense_cost_less_the_pruned_weights_share(model, argu
     for mask in masks.values():
         mask.zero_()
     assert cost.training_flops(layers, other, 10, masks).tolist() == [30 * other] * 2
+
+
+def test_a_network_that_is_one_bare_layer_has_its_cost_in_that_layer():
+    assert cost.forward_cost(nn.Linear(5, 3), (5,)) == ({"weight": 15}, 0)
