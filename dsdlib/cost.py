@@ -17,7 +17,7 @@ AVERAGE_POOLS = (nn.AvgPool1d, nn.AvgPool2d, nn.AdaptiveAvgPool1d, nn.AdaptiveAv
 
 @torch.no_grad()
 def forward_cost(network: nn.Module, input_shape: tuple[int, ...]) -> tuple[dict[str, int], int]:
-    """For one sample: multiply-adds of each convolution and linear layer, by its weight's name; all other operations."""
+    """Of one sample: multiply-adds of each convolution and linear layer, by its weight's name; other operations."""
     other = 0
 
     def count(module, inputs, output):
