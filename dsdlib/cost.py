@@ -9,13 +9,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from dsdlib.pruning import LAYERS
+
 BATCHNORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 AVERAGE_POOLS = (nn.AvgPool1d, nn.AvgPool2d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d)
 
 
 @torch.no_grad()
 def forward_cost(network: nn.Module, input_shape: tuple[int, ...]) -> tuple[dict[str, int], int]:
-    """Multiply-adds of each layer with a weight, by the weight's name, for one sample; and all other operations."""
+    """Of one sample: multiply-adds of each convolution and linear layer, by its weight's name; other operations."""
     other = 0
 
     def count(module, inputs, output):
@@ -32,11 +34,11 @@ def forward_cost(network: nn.Module, input_shape: tuple[int, ...]) -> tuple[dict
     for hook in hooks:
         hook.remove()
     flops = counter.get_flop_counts()
-    root = type(network).__name__
     layers = {
-        f"{name}.weight": sum(flops[f"{root}.{name}"].values()) // 2
+        f"{name}.weight".removeprefix("."): sum(flops[f"{type(network).__name__}.{name}".removesuffix(".")].values())
+        // 2
         for name, module in network.named_modules()
-        if name and hasattr(module, "weight") and not isinstance(module, BATCHNORMS)
+        if isinstance(module, LAYERS)
     }
     other += counter.get_total_flops() // 2 - sum(layers.values())
     return layers, other

@@ -79,7 +79,7 @@ def build(
         raise ConfigError(f"model = {model!r}: unknown; allowed: {', '.join(MODELS)}, module:factory")
     try:
         signature(factory).bind(input_shape, classes, **arguments)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise ConfigError(f"model_args = {arguments!r}: {model} does not take them ({error})") from None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(torch_generator(seed, "initialisation", draw).initial_seed())

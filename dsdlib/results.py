@@ -100,7 +100,10 @@ class Store:
 
     def _set_aside(self, folder: Path, why: str) -> None:
         number = 1 + sum(1 for _ in self.root.glob(f"{folder.name}.damaged-*"))
-        aside = folder.rename(self.root / f"{folder.name}.damaged-{number}")
+        try:
+            aside = folder.rename(self.root / f"{folder.name}.damaged-{number}")
+        except FileNotFoundError:  # another process has just done so
+            return
         warnings.warn(f"run {folder.name} is damaged: {why}. Set aside as {aside}; it is computed anew.", stacklevel=3)
 
     def begin(self, config: RunConfig, provenance: dict[str, Any]) -> None:
@@ -116,6 +119,8 @@ class Store:
         """Add the last of ``rows``; of the rounds' weights keep those in ``keep``, the dense, the best and the last."""
         last = rows[-1]["round"]
         self.save_tensors(self.tensor_file(config, last), tensors)
+        if clash := sorted(config.columns().keys() & rows[-1].keys()):
+            raise ConfigError(f"model_args {clash}: already names of measures in the table")
         table = pd.DataFrame([{**config.columns(), **row} for row in rows])
         path = self.folder(config) / ROUNDS
         _write(path, lambda temporary: table.to_parquet(temporary, index=False, write_page_checksum=True))
@@ -147,8 +152,11 @@ class Store:
         try:
             for file in self.folder(config).glob("*.safetensors"):
                 load_tensors(file)
+        except FileNotFoundError:  # another process has just finished with it: this one will wait for its lock
+            return False
         except ValueError as error:
             self._set_aside(self.folder(config), str(error))
+            return False
         return all(file.exists() for file in files)
 
     def table(self, configs: Iterable[RunConfig]) -> pd.DataFrame:
@@ -218,7 +226,7 @@ def _commit() -> str | None:
 def _write(path: Path, write: Callable[[Path], Any]) -> None:
     """All or nothing: into a file beside it, then renamed over it. Whoever writes holds the run's lock; what a killed
     process left half written is written over by the next."""
-    temporary = path.with_name(f".{path.name}")
+    temporary = path.with_name(f"{path.name}.part")
     try:
         write(temporary)
         temporary.replace(path)
@@ -230,5 +238,7 @@ def _reading(path: Path, read: Callable[[Path], Any]) -> Any:
     """``read(path)``, any failure of which names the file."""
     try:
         return read(path)
+    except FileNotFoundError:
+        raise
     except Exception as error:
         raise ValueError(f"{path.name} cannot be read ({error})") from error

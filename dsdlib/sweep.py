@@ -42,10 +42,12 @@ def sweep(
     (numbers, ``dense``, ``best``): a finished run without them is trained again. Killed at any moment, the same call
     goes on from the last finished rounds. Raises `ConfigError` before any training when a run is impossible.
     """
-    runs = list(dict.fromkeys(runs))
+    runs, keep = list(dict.fromkeys(runs)), set(keep)
     target = imp.resolve_device(device)
     if stack_size < 1 or jobs == 0:
         raise ConfigError(f"stack_size = {stack_size}, jobs = {jobs}: at least one of each, or jobs = -1")
+    if odd := [r for r in keep if r not in ("dense", "best") and not (isinstance(r, int) and r >= 0)]:
+        raise ConfigError(f"keep = {odd}: unknown rounds; allowed: dense, best, or numbers from 0")
     store = Store(results)
     levels = _teachers_first(runs)
     for config in {config.vary(seed=0): config for level in levels for config in level}.values():
@@ -84,7 +86,10 @@ def _round_number(store: Store, config: RunConfig, round_: int | str) -> int:
 
 
 def _number(round_: int | str, rows: list[dict]) -> int:
-    return {"dense": 0, "best": best_round(rows)}.get(round_, round_)
+    number = {"dense": 0, "best": best_round(rows)}.get(round_, round_)
+    if number not in range(len(rows)):
+        raise ConfigError(f"round {round_!r}: unknown; allowed: dense, best, 0 to {len(rows) - 1}")
+    return number
 
 
 def _teachers_first(runs: list[RunConfig]) -> list[list[RunConfig]]:
@@ -104,7 +109,7 @@ def _teachers_first(runs: list[RunConfig]) -> list[list[RunConfig]]:
 def _wanted(levels: list[list[RunConfig]], runs: list[RunConfig], keep: Iterable[int | str]) -> Wanted:
     wanted: Wanted = {config: set() for level in levels for config in level}
     for config in runs:
-        wanted[config] |= set(keep)
+        wanted[config] |= {round_ for round_ in keep if round_ in ("dense", "best") or round_ <= config.rounds}
     for config in wanted:
         if config.teacher is not None:
             wanted[config.teacher].add(config.teacher_round)

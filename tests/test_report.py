@@ -182,7 +182,7 @@ def test_refuses_parameters_without_a_notebook(project: Path, capsys: pytest.Cap
 @pytest.mark.parametrize(
     ("numbers", "text"),
     [
-        ((0.5, 0.25, 0.75), "0.500 points [0.250, 0.750]"),
+        ((0.5, 0.25, 0.75), "0.50 points [0.25, 0.75]"),
         ((1234.5, None, None), "1234 points"),
         ((0, 0, 0), "0 points [0, 0]"),
         ((3, None, 4.5), "3.00 points [?, 4.50]"),

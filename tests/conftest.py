@@ -1,0 +1,23 @@
+"""What several test files share."""
+
+from pathlib import Path
+
+import pytest
+
+from dsdlib import RunConfig
+
+
+@pytest.fixture(autouse=True)
+def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Every test has a results folder of its own."""
+    folder = tmp_path / "results"
+    monkeypatch.setenv("DSDLIB_RESULTS", str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny() -> RunConfig:
+    """A run of a few hundredths of a second."""
+    return RunConfig(
+        model="mlp", model_args={"depth": 1, "width": 8}, epochs=1, milestones=[], rounds=2, noise_rate=0.2
+    )

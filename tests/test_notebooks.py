@@ -1,0 +1,153 @@
+"""The notebooks: run from anywhere with parameters, show what the report needs, and are committed clean."""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+import yaml
+from bs4 import BeautifulSoup
+from pydantic import TypeAdapter
+
+from dsdlib import ConfigError, RunConfig
+from dsdlib.display import CLAIMS, FIGURE, PROVENANCE
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+PROFILES = sorted(path for path in (ROOT / "parameters").iterdir() if path.is_dir())
+
+every_notebook = pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+every_profile = pytest.mark.parametrize("profile", PROFILES, ids=lambda path: path.name)
+
+
+def papermill(notebook: Path, folder: Path, *options: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run a notebook from another folder, with its results there."""
+    command = [sys.executable, "-m", "papermill", notebook, folder / "executed.ipynb", "--no-progress-bar", *options]
+    environment = os.environ | {"DSDLIB_RESULTS": str(folder / "results")}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def codes(notebook: Path) -> list[str]:
+    return [cell.source for cell in nbformat.read(notebook, as_version=4).cells if cell.cell_type == "code"]
+
+
+def parameters_cell(notebook: Path) -> str:
+    tagged = [c for c in nbformat.read(notebook, as_version=4).cells if "parameters" in c.metadata.get("tags", [])]
+    assert len(tagged) == 1
+    return tagged[0].source
+
+
+def defaults(notebook: Path) -> dict[str, Any]:
+    nodes = ast.parse(parameters_cell(notebook)).body
+    return {node.target.id: ast.literal_eval(node.value) for node in nodes}
+
+
+def read_yaml(profile: Path, notebook: Path) -> dict[str, Any]:
+    return yaml.safe_load((profile / f"{notebook.stem}.yaml").read_text()) or {}
+
+
+@pytest.fixture(scope="module", params=NOTEBOOKS, ids=lambda path: path.stem)
+def executed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> nbformat.NotebookNode:
+    """Each notebook, run once with the smoke parameters, a number among them as text, as YAML may hand it over."""
+    notebook, folder = request.param, tmp_path_factory.mktemp("elsewhere")
+    smoke = ["-f", ROOT / "parameters" / "smoke" / f"{notebook.stem}.yaml"]
+    text = ["-r", "weight_decay", "1e-3"] if "weight_decay" in defaults(notebook) else []
+    done = papermill(notebook, folder, *smoke, *text)
+    assert done.returncode == 0, done.stderr
+    decays = {RunConfig.model_validate_json(f.read_text()).weight_decay for f in folder.glob("results/*/config.json")}
+    assert decays and (not text or 0.001 in decays)
+    return nbformat.read(folder / "executed.ipynb", as_version=4)
+
+
+def shown(notebook: nbformat.NotebookNode, mimetype: str) -> list[Any]:
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    return [output["data"][mimetype] for output in outputs if mimetype in output.get("data", {})]
+
+
+def test_an_executed_notebook_has_what_the_report_needs(executed: nbformat.NotebookNode) -> None:
+    figures, claims = shown(executed, FIGURE), shown(executed, CLAIMS)
+    assert [figure["key"] for figure in figures].count(True) == 1
+    assert all(figure["alt"].strip() and figure["caption"].strip() for figure in figures)
+    assert len(claims) == 1 and all(claim["statement"] and claim["verdict"] for claim in claims[0])
+    assert len(shown(executed, PROVENANCE)) == 1
+
+
+def test_every_image_has_an_alternative_text(executed: nbformat.NotebookNode) -> None:
+    images = [image for html in shown(executed, "text/html") for image in BeautifulSoup(html, "html.parser")("img")]
+    assert len(images) == len(shown(executed, FIGURE)) and all(len(image["alt"]) > 20 for image in images)
+    assert not shown(executed, "image/png"), "a figure without an alternative text"
+
+
+def test_nothing_is_said_on_the_error_stream(executed: nbformat.NotebookNode) -> None:
+    outputs = [output for cell in executed.cells for output in cell.get("outputs", [])]
+    assert [o for o in outputs if o.output_type == "error" or o.get("name") == "stderr"] == []
+
+
+@every_notebook
+def test_a_notebook_is_committed_clean(notebook: Path) -> None:
+    content = nbformat.read(notebook, as_version=4)
+    nbformat.validate(content)
+    assert content.metadata.kernelspec.language == "python" and content.metadata.kernelspec.name == "python3"
+    assert content.cells[0].cell_type == "markdown" and content.cells[0].source.startswith("# ")
+    for cell in content.cells:
+        assert cell.cell_type != "code" or (cell.outputs == [] and cell.execution_count is None)
+
+
+@every_notebook
+def test_a_notebook_calls_and_does_not_define(notebook: Path) -> None:
+    for source in codes(notebook):
+        defining = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+        assert not any(isinstance(node, defining) for node in ast.walk(ast.parse(source))), source
+        assert len(source.splitlines()) <= 20 or source == parameters_cell(notebook), source
+
+
+@every_notebook
+def test_parameters_are_annotated_explained_and_not_derived(notebook: Path) -> None:
+    source = parameters_cell(notebook)
+    for node in ast.parse(source).body:
+        assert isinstance(node, ast.AnnAssign), ast.unparse(node)
+        ast.literal_eval(node.value)
+        assert "  # " in source.splitlines()[node.end_lineno - 1], ast.unparse(node)
+    assert "check_parameters(globals())" in codes(notebook)[codes(notebook).index(source) + 1]
+
+
+@every_notebook
+@every_profile
+def test_a_profile_gives_a_notebook_valid_values(profile: Path, notebook: Path) -> None:
+    given = read_yaml(profile, notebook)
+    nodes = {node.target.id: node for node in ast.parse(parameters_cell(notebook)).body}
+    assert given.keys() <= nodes.keys()
+    values = {
+        name: TypeAdapter(eval(ast.unparse(nodes[name].annotation))).validate_python(value)
+        for name, value in (defaults(notebook) | given).items()
+    }
+    axes = {name[:-1]: value for name, value in values.items() if name[:-1] in RunConfig.model_fields}
+    assert RunConfig.from_parameters(values).grid(**axes)
+
+
+@every_notebook
+def test_the_quick_profile_is_the_notebooks_own_values(notebook: Path) -> None:
+    assert read_yaml(ROOT / "parameters" / "quick", notebook) == defaults(notebook)
+
+
+@every_profile
+def test_a_profile_has_a_file_for_every_notebook_and_no_other(profile: Path) -> None:
+    assert {path.name for path in profile.iterdir()} == {f"{notebook.stem}.yaml" for notebook in NOTEBOOKS}
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (["-p", "weight_decays", "1"], r"unknown parameter 'weight_decays' (did you mean 'weight_decay'?)"),
+        (["-y", "noise_rates: [1.5]"], "noise_rate = 1.5: input should be less than or equal to 1"),
+        (["-p", "weight_decay", "abc"], "weight_decay = 'abc': not a float"),
+    ],
+)
+def test_papermill_fails_with_the_parameters_name(option: list[str], message: str, tmp_path: Path) -> None:
+    done = papermill(NOTEBOOKS[0], tmp_path, *option)
+    assert done.returncode != 0 and f"{ConfigError.__name__}: {message}" in done.stderr
+    assert not list(tmp_path.glob("results/*/config.json"))

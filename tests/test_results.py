@@ -1,0 +1,261 @@
+"""The store: whole files or none, damage noticed, which weights stay, and what is read back."""
+
+import random
+import shutil
+import warnings
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from dsdlib import ConfigError, RunConfig, data, imp, load_masks, load_model, sweep
+from dsdlib.imp import build
+from dsdlib.pruning import prunable
+from dsdlib.results import REWIND, Store, _write, best_round
+
+DAMAGE: dict[str, Callable[[bytes], bytes]] = {
+    "truncated": lambda content: content[: len(content) // 2],
+    "emptied": lambda content: b"",
+    "zeroed": lambda content: bytes(len(content)),
+    "one byte flipped": lambda content: content[:-9] + bytes([content[-9] ^ 1]) + content[-8:],
+}
+
+
+class Stop(BaseException):
+    """In place of a killed process: nothing catches it."""
+
+
+@pytest.fixture(scope="module")
+def run(tiny: RunConfig) -> RunConfig:
+    return tiny.vary(retraining="weight_rewinding", rewind_iteration=3, rounds=4, epochs=2, amount=0.6)
+
+
+@pytest.fixture(scope="module")
+def finished(run: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with one run."""
+    root = tmp_path_factory.mktemp("finished")
+    sweep([run], results=root, progress=False)
+    return root
+
+
+@pytest.fixture(scope="module")
+def stopped(run: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with the same run, stopped after round 2."""
+    root, save = tmp_path_factory.mktemp("stopped"), Store.save_round
+
+    def save_or_stop(store: Store, config: RunConfig, rows: list[dict], *more: object) -> None:
+        if len(rows) == 4:
+            raise Stop
+        save(store, config, rows, *more)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Stop):
+        patch.setattr(Store, "save_round", save_or_stop)
+        sweep([run], results=root, progress=False)
+    assert Store(root).rounds_done(run) == 3
+    return root
+
+
+def numbers(table: pd.DataFrame) -> pd.DataFrame:
+    return table.drop(columns="seconds")
+
+
+def weights_kept(root: Path, config: RunConfig) -> set[int]:
+    return {int(path.stem[-3:]) for path in Store(root).folder(config).glob("round_*")}
+
+
+@pytest.mark.parametrize("how", DAMAGE)
+@pytest.mark.parametrize("name", ["config.json", "rounds.parquet", REWIND, "dense", "best", "last"])
+@pytest.mark.parametrize("state", ["finished", "stopped"])
+def test_a_damaged_run_is_set_aside_and_computed_anew(
+    state: str, name: str, how: str, run: RunConfig, finished: Path, stopped: Path, results: Path
+) -> None:
+    shutil.copytree(finished if state == "finished" else stopped, results)
+    store = Store(results)
+    rows, folder = store.rows(run), store.folder(run)
+    number = {"dense": 0, "best": best_round(rows), "last": len(rows) - 1}.get(name)
+    file = folder / name if number is None else store.tensor_file(run, number)
+    file.write_bytes(DAMAGE[how](file.read_bytes()))
+
+    damaged = file.read_bytes()
+
+    with pytest.warns(UserWarning, match=f"run {run.key} is damaged: {file.name}"):
+        table = sweep([run], progress=False)
+    assert (results / f"{run.key}.damaged-1" / file.name).read_bytes() == damaged
+    pd.testing.assert_frame_equal(numbers(table), numbers(Store(finished).table([run])), check_exact=True)
+
+
+def test_a_second_damaged_run_takes_the_next_number(run: RunConfig, finished: Path, results: Path) -> None:
+    shutil.copytree(finished, results)
+    for number in (1, 2):
+        (results / run.key / "rounds.parquet").write_bytes(b"")
+        with pytest.warns(UserWarning, match=rf"{run.key}\.damaged-{number}; it is computed anew"):
+            sweep([run], progress=False)
+
+
+@pytest.mark.parametrize("name", ["config.json", "rounds.parquet", "round_000.safetensors"])
+@pytest.mark.filterwarnings("ignore:run .* is damaged")
+def test_no_flipped_bit_goes_unnoticed_that_changes_a_number(
+    name: str, run: RunConfig, finished: Path, results: Path
+) -> None:
+    store, rng = Store(results), random.Random(0)
+    table, tensors = Store(finished).table([run]), Store(finished).tensors(run, 0)
+    content = (finished / run.key / name).read_bytes()
+    noticed = 0
+    for position in rng.sample(range(len(content)), 150):
+        shutil.copytree(finished / run.key, results / run.key, dirs_exist_ok=True)
+        flipped = bytes([content[position] ^ 1 << rng.randrange(8)])
+        (results / run.key / name).write_bytes(content[:position] + flipped + content[position + 1 :])
+        if not store.rows(run) or not store.holds(run, {0}):
+            noticed += 1
+            continue
+        pd.testing.assert_frame_equal(store.table([run]), table, check_exact=True)
+        assert all(torch.equal(tensor, tensors[n]) for n, tensor in store.tensors(run, 0).items())
+    assert noticed > 20
+
+
+def test_a_run_whose_folder_was_only_just_made_is_not_damaged(run: RunConfig, results: Path) -> None:
+    Store(results).folder(run).mkdir()
+    assert Store(results).rows(run) == [] and Store(results).rounds_done(run) == 0
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    file = tmp_path / "rounds.parquet"
+    file.write_text("old")
+
+    def write_half(path: Path) -> None:
+        path.write_text("ne")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        _write(file, write_half)
+    assert file.read_text() == "old" and [path.name for path in tmp_path.iterdir()] == ["rounds.parquet"]
+    with file.open() as reader:
+        _write(file, lambda path: path.write_text("new"))
+        assert reader.read() == "old", "whoever reads meanwhile reads the old file to its end"
+    assert file.read_text() == "new" and [path.name for path in tmp_path.iterdir()] == ["rounds.parquet"]
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, tiny: RunConfig) -> None:
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(ConfigError, match=f"results = '{folder}': cannot be written"):
+            sweep([tiny], results=folder, progress=False)
+
+
+def test_results_go_where_the_environment_says(tiny: RunConfig, results: Path) -> None:
+    sweep([tiny], progress=False)
+    assert (results / tiny.key / "rounds.parquet").is_file()
+
+
+@pytest.mark.parametrize("keep", [(), (1,), (1, 2, 99)])
+def test_weights_of_the_dense_the_best_the_last_and_the_wanted_rounds_are_kept(
+    keep: tuple[int, ...], run: RunConfig, results: Path
+) -> None:
+    table = sweep([run], keep=keep, progress=False)
+    best = int(table["validation_accuracy"].to_numpy().argmax())
+    assert weights_kept(results, run) == {0, best, 4} | {round_ for round_ in keep if round_ <= 4}
+
+
+def test_a_round_that_was_not_kept_is_an_error(run: RunConfig, finished: Path) -> None:
+    gone = min(set(range(5)) - weights_kept(finished, run))
+    with pytest.raises(FileNotFoundError, match=f"round {gone} of run {run.key}: weights are kept of rounds \\[0, "):
+        load_model(run, gone, finished)
+
+
+@pytest.mark.parametrize("round_", ["bset", 99, -1])
+def test_a_round_that_cannot_be_is_refused(round_: int | str, run: RunConfig, finished: Path) -> None:
+    with pytest.raises(ConfigError, match="unknown; allowed: dense, best, 0 to"):
+        load_model(run, round_, finished)
+
+
+def test_asking_later_for_a_rounds_weights_computes_the_run_again(
+    run: RunConfig, finished: Path, results: Path
+) -> None:
+    shutil.copytree(finished, results)
+    gone = min(set(range(5)) - weights_kept(finished, run))
+    table = sweep([run], keep=[gone], progress=False)
+    assert gone in weights_kept(results, run)
+    pd.testing.assert_frame_equal(numbers(table), numbers(Store(finished).table([run])), check_exact=True)
+
+
+@pytest.mark.parametrize("round_", ["dense", "best", 4])
+def test_a_loaded_model_has_the_tables_accuracy_and_its_masks_the_tables_sparsity(
+    round_: str | int, run: RunConfig, finished: Path
+) -> None:
+    rows = Store(finished).rows(run)
+    row = rows[{"dense": 0, "best": best_round(rows)}.get(round_, round_)]
+    network, masks = load_model(run, round_, finished), load_masks(run, round_, finished)
+    dataset = data.load("digits")
+    right = network(dataset.test_x).argmax(1) == dataset.test_y
+    assert right.double().mean().item() == pytest.approx(row["test_accuracy"], abs=0.5 / len(right))
+    parameters = dict(network.named_parameters())
+    assert masks.keys() == {"1.weight", "3.weight"} and not network.training
+    assert sum(int(mask.sum()) for mask in masks.values()) == row["remaining_weights"]
+    assert all((parameters[name][~mask] == 0).all() for name, mask in masks.items())
+    assert row["sparsity"] == 1 - row["remaining_weights"] / int(prunable(build(run), run.prunable).sum())
+
+
+def test_a_finished_table_stands_without_its_weights_until_somebody_needs_them(
+    run: RunConfig, finished: Path, results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(finished, results, ignore=shutil.ignore_patterns("*.safetensors"))
+    with monkeypatch.context() as patch:
+        patch.setattr(imp, "run_rounds", None)
+        sweep([run], keep=[99], progress=False)
+    assert not weights_kept(results, run)
+    table = sweep([run], keep=["best"], progress=False)
+    assert load_model(run, "best") and table["seconds"].notna().all()
+    pd.testing.assert_frame_equal(numbers(table), numbers(Store(finished).table([run])), check_exact=True)
+
+
+def test_what_a_killed_process_left_half_written_is_no_damage(run: RunConfig, stopped: Path, results: Path) -> None:
+    def write_half(path: Path) -> None:
+        path.write_bytes(b"half")
+        raise Stop
+
+    shutil.copytree(stopped, results)
+    for name in ("rounds.parquet", "round_003.safetensors"):
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(Stop):
+            patch.setattr(Path, "unlink", lambda *_, **__: None)  # the killed tidy nothing up
+            _write(results / run.key / name, write_half)
+    assert len(list((results / run.key).iterdir())) == 2 + len(list((stopped / run.key).iterdir()))
+    with warnings.catch_warnings(action="error"):
+        sweep([run], progress=False)
+    complete = {"config.json", "provenance.json", "rounds.parquet", REWIND}
+    assert {path.name for path in (results / run.key).iterdir() if not path.name.startswith("round_")} == complete
+
+
+def test_a_run_that_is_not_there_is_named(tiny: RunConfig, results: Path) -> None:
+    with pytest.raises(ConfigError, match=f"run {tiny.key} is not in {results}"):
+        load_model(tiny)
+
+
+def test_the_best_round_is_chosen_on_validation_alone() -> None:
+    def row(round_: int, validation: float, test: float) -> dict:
+        return {"round": round_, "validation_accuracy": validation, "test_accuracy": test}
+
+    assert best_round([row(0, 0.5, 0.9), row(1, 0.7, 0.1), row(2, 0.6, 1.0)]) == 1
+    assert best_round([row(0, 0.5, 0.1), row(1, 0.7, 0.1), row(2, 0.7, 1.0)]) == 1
+    assert best_round([row(r, float("nan"), r / 9) for r in range(9)]) == 0
+
+
+def test_the_table_has_configuration_and_measures_a_row_a_run_and_round(tiny: RunConfig, results: Path) -> None:
+    runs = tiny.grid(noise_rate=[0.0, 0.5], seed=[0, 1])
+    table = sweep(runs, progress=False)
+    assert len(table) == 4 * 3 and not table.duplicated(["key", "round"]).any()
+    assert set(tiny.columns()) | {"round", "sparsity", "test_accuracy", "seconds"} <= set(table.columns)
+    assert table.groupby(["noise_rate", "seed"])["round"].agg(list).tolist() == [[0, 1, 2]] * 4
+    shares = [name for name in table if name.endswith("_accuracy") or name in ("sparsity", "corrupted_fraction")]
+    assert table[shares].apply(lambda column: column.between(0, 1)).all(axis=None)
+    assert (table["corrupted_fraction"] - table["noise_rate"]).abs().max() < 0.001
+    alone = pd.read_parquet(results / runs[0].key / "rounds.parquet")
+    pd.testing.assert_frame_equal(alone, table[table["key"] == runs[0].key], check_dtype=False)
+
+
+def test_the_provenance_names_data_machine_and_versions(run: RunConfig, finished: Path) -> None:
+    made = Store(finished).provenance(run)
+    assert made["data_sha256"] == data.load("digits").checksum() and made["device"]
+    assert made["versions"]["torch"] == version("torch") and made["python"] and made["started"]
