@@ -57,7 +57,7 @@ def over_seeds(curves: np.ndarray, statistic: Callable[[np.ndarray], float]) -> 
         return Interval(value, np.nan, np.nan)
     resampled = bootstrap(
         (np.arange(len(curves)),),
-        lambda chosen: statistic(curves[chosen].mean(0)),
+        lambda chosen: float(statistic(curves[chosen].mean(0))),
         vectorized=False,
         n_resamples=1000,
         method="percentile",

@@ -92,11 +92,16 @@ def curves(
     label: str = "Test accuracy (%)",
     ax: Axes | None = None,
 ) -> Axes:
-    """One measure against sparsity, a curve for each value of ``hue``, mean and 95% interval over seeds."""
+    """One measure against sparsity, a curve for each value of ``hue``, mean and 95% interval over seeds.
+
+    Numbers get shades of one colour, names a colour each.
+    """
     ax = ax or plt.subplots()[1]
-    count = table[hue].nunique()
-    palette = sns.color_palette(PALETTE, count)
+    ordered = pd.api.types.is_numeric_dtype(table[hue])
+    palette = sns.color_palette(PALETTE if ordered else "deep", table[hue].nunique())
     sns.lineplot(table, x="sparsity", y=measure, hue=hue, palette=palette, errorbar=("ci", 95), seed=0, ax=ax)
+    title = hue.replace("_", " ").capitalize()
+    sns.move_legend(ax, "upper left", bbox_to_anchor=(1, 1), title=title, alignment="left")
     sparsity_axis(ax, table["sparsity"].max())
     accuracy_axis(ax, label)
     return ax
