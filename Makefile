@@ -4,6 +4,11 @@ PYTHON  ?= python3
 BIN     := .venv/bin
 READY   := .venv/.ready
 
+# An environment that was moved or copied along with its clone points at the old place: it is made anew.
+ifneq ($(shell cat $(READY) 2>/dev/null),$(CURDIR))
+$(shell rm -f $(READY))
+endif
+
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 	@echo "  PROFILE  one of: $(notdir $(wildcard parameters/*)) (default: quick)"
@@ -15,7 +20,7 @@ test: $(READY) ## check the style and run the tests
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/python -m pytest
 
 lab: $(READY) ## open JupyterLab on the notebooks
-	$(BIN)/jupyter lab notebooks
+	$(BIN)/python -m jupyterlab notebooks
 
 clean: ## remove .venv (results and reports stay)
 	rm -rf .venv
@@ -23,8 +28,8 @@ clean: ## remove .venv (results and reports stay)
 # Installed anew whenever the list of dependencies changes; a set-up that fails half way is not taken for ready.
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one with make PYTHON=python3.12 ...")'
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
-	@touch $@
+	@echo '$(CURDIR)' > $@
 
 .PHONY: help report test lab clean

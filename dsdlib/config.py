@@ -59,7 +59,7 @@ class RunConfig(BaseModel):
     alpha: Fraction = Field(0.8, description="weight of the teacher's part of the loss")
     temperature: Positive = 10.0
 
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**63)
 
     def __init__(self, **fields: Any):
         try:
@@ -118,6 +118,8 @@ class RunConfig(BaseModel):
         for name, values in axes.items():
             if not isinstance(values, list | tuple | range) or len(values) == 0:
                 raise ConfigError(f"{name} = {values!r}: a grid needs a list with at least one value")
+            if twice := [value for i, value in enumerate(values) if value in values[:i]]:
+                raise ConfigError(f"{name} = {values!r}: {twice[0]!r} stands there twice")
         return [self.vary(**dict(zip(axes, values, strict=True))) for values in product(*map(list, axes.values()))]
 
     @classmethod
@@ -147,13 +149,7 @@ def check_parameters(namespace: dict[str, Any]) -> dict[str, Any]:
     that the notebook does not have and hands YAML's ``1e-3`` over as text; here the first raises
     `ConfigError` and the second becomes a number. The converted values are put back into the namespace.
     """
-    cells = [ast.parse(source) for source in namespace["In"] if _is_python(source)]
-    declared = {
-        node.target.id: ast.unparse(node.annotation)
-        for cell in cells
-        for node in cell.body
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
-    }
+    declared = _declared(namespace["In"])
     for name in _injected(namespace["In"]):
         if name not in declared:
             raise ConfigError(f"unknown parameter {name!r}{_suggest(name, declared)}")
@@ -168,19 +164,25 @@ def check_parameters(namespace: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
+def _declared(sources: list[str]) -> dict[str, str]:
+    """Names and types of the parameters cell: the longest that holds nothing but annotated assignments."""
+    cells = [cell for cell in map(_parsed, sources) if all(isinstance(node, ast.AnnAssign) for node in cell.body)]
+    longest = max(reversed(cells), key=lambda cell: len(cell.body), default=ast.Module([], []))
+    return {node.target.id: ast.unparse(node.annotation) for node in longest.body}
+
+
 def _injected(sources: list[str]) -> list[str]:
-    """Names assigned by the cell that papermill put in, known by its first line."""
-    cells = [ast.parse(source) for source in sources if source.startswith("# Parameters")]
-    return [t.id for cell in cells for node in cell.body if isinstance(node, ast.Assign) for t in node.targets]
+    """Names assigned by the cell that papermill put in, known by its first line; the latest of several."""
+    cells = [_parsed(source) for source in sources if source.startswith("# Parameters")]
+    return [target.id for node in cells[-1].body for target in node.targets] if cells else []
 
 
-def _is_python(source: str) -> bool:
-    """False for a cell of IPython's own, such as a magic command."""
+def _parsed(source: str) -> ast.Module:
+    """Empty for a cell of IPython's own, such as a magic command."""
     try:
-        ast.parse(source)
+        return ast.parse(source)
     except SyntaxError:
-        return False
-    return True
+        return ast.Module([], [])
 
 
 def _suggest(name: str, allowed: Iterable[str]) -> str:

@@ -9,6 +9,7 @@ from scipy.signal import find_peaks
 from scipy.stats import bootstrap
 
 PHASES = ("light", "critical", "sweet", "collapsed")
+FEWEST_SEEDS = 3  # that make an interval
 CLEAR = 0.02  # a valley less deep than this is not told from the wiggles of a curve
 
 
@@ -24,11 +25,14 @@ class Valley:
 
 @dataclass(frozen=True)
 class Interval:
-    """A value over seeds and its 95% bootstrap interval; bounds are nan with fewer than two seeds."""
+    """A value over seeds and its 95% bootstrap interval; bounds are nan with too few seeds for one."""
 
     value: float
     low: float
     high: float
+
+
+NOTHING = Interval(np.nan, np.nan, np.nan)
 
 
 def valley(accuracy: np.ndarray) -> Valley:
@@ -53,7 +57,7 @@ def over_seeds(curves: np.ndarray, statistic: Callable[[np.ndarray], float]) -> 
     ``curves`` is (seeds, …). With a handful of seeds such an interval is somewhat too narrow.
     """
     value = float(statistic(curves.mean(0)))
-    if len(curves) < 2:
+    if len(curves) < FEWEST_SEEDS:
         return Interval(value, np.nan, np.nan)
     resampled = bootstrap(
         (np.arange(len(curves)),),
@@ -66,21 +70,32 @@ def over_seeds(curves: np.ndarray, statistic: Callable[[np.ndarray], float]) -> 
     return Interval(value, float(resampled.confidence_interval.low), float(resampled.confidence_interval.high))
 
 
+def depths_by_seed(curves: np.ndarray) -> np.ndarray:
+    """Each seed's depth of valley, (seeds,): shoulder, bottom and peak are placed by the *other* seeds' mean curve, so
+    that a curve which merely wiggles has none, or less, on average. A single curve's is its own prominence."""
+    if len(curves) < 2:
+        return np.array([valley(curve).depth for curve in curves])
+    depths = np.zeros(len(curves))
+    for seed, curve in enumerate(curves):
+        found = valley(np.delete(curves, seed, axis=0).mean(0))
+        if found.bottom is not None:
+            depths[seed] = min(curve[found.shoulder], curve[found.peak]) - curve[found.bottom]
+    return depths
+
+
 def depth(table: pd.DataFrame) -> Interval:
-    """The depth in points of the valley in the mean test curve of runs that differ in their seed alone."""
-    return _points(table, ("test_accuracy",), lambda test: valley(test).depth)
+    """The depth in points of the test curve's valley (`depths_by_seed`), of runs that differ in their seed alone."""
+    if table.empty:
+        return NOTHING
+    return over_seeds(100 * depths_by_seed(by_seed(table)), float)
 
 
 def fall(table: pd.DataFrame) -> Interval:
     """`fall_while_fitting` in points, of runs that differ in their seed alone."""
-    return _points(table, ("train_accuracy", "test_accuracy"), fall_while_fitting)
-
-
-def _points(table: pd.DataFrame, measures: tuple[str, ...], statistic: Callable[..., float]) -> Interval:
     if table.empty:
-        return Interval(np.nan, np.nan, np.nan)
-    curves = np.stack([by_seed(table, measure) for measure in measures], axis=1)
-    return over_seeds(curves, lambda mean: 100 * statistic(*mean))
+        return NOTHING
+    curves = np.stack([by_seed(table, "train_accuracy"), by_seed(table, "test_accuracy")], axis=1)
+    return over_seeds(curves, lambda mean: 100 * fall_while_fitting(*mean))
 
 
 def paired(one: pd.DataFrame, other: pd.DataFrame, statistic: Callable[[np.ndarray, np.ndarray], float]) -> Interval:
@@ -90,7 +105,7 @@ def paired(one: pd.DataFrame, other: pd.DataFrame, statistic: Callable[[np.ndarr
 
 def depth_difference(one: pd.DataFrame, other: pd.DataFrame) -> Interval:
     """By how many points the valley of ``one`` is deeper than that of ``other``."""
-    return paired(one, other, lambda a, b: 100 * (valley(a).depth - valley(b).depth))
+    return over_seeds(100 * (depths_by_seed(by_seed(one)) - depths_by_seed(by_seed(other))), float)
 
 
 def largest_lead(one: pd.DataFrame, other: pd.DataFrame) -> Interval:
@@ -103,7 +118,7 @@ def earlier(one: pd.DataFrame, other: pd.DataFrame, place: str) -> Interval:
     either mean curve has no clear valley."""
     for table in (one, other):
         if valley(by_seed(table).mean(0)).depth <= CLEAR:
-            return Interval(np.nan, np.nan, np.nan)
+            return NOTHING
 
     def rounds(a: np.ndarray, b: np.ndarray) -> float:
         places = [getattr(valley(curve), place) for curve in (a, b)]
@@ -133,19 +148,19 @@ def best_setting(table: pd.DataFrame, column: str) -> object:
 
 
 def valleys(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
-    """A row for each value of the columns ``by``: depth of the mean test curve's valley with its interval over seeds,
+    """A row for each value of the columns ``by``: depth of the test curve's valley with its interval over seeds,
     and sparsity and accuracy at its shoulder, its bottom and its second peak."""
     rows = []
     for value, group in table.groupby(by):
         curves, sparsity = by_seed(group), sorted(group["sparsity"].unique())
-        mean, depth = curves.mean(0), over_seeds(curves, lambda curve: valley(curve).depth)
+        mean, deep = curves.mean(0), over_seeds(depths_by_seed(curves), float)
         found = valley(mean)
         row = {
             **dict(zip(by, value, strict=True)),
             "seeds": len(curves),
-            "depth": depth.value,
-            "low": depth.low,
-            "high": depth.high,
+            "depth": deep.value,
+            "low": deep.low,
+            "high": deep.high,
         }
         for name in ("shoulder", "bottom", "peak"):
             at = getattr(found, name)
@@ -162,16 +177,16 @@ def in_words(sparsities: Sequence[float], test: np.ndarray) -> str:
         return (
             f"test accuracy goes from {test[0]:.1%} dense to {test[-1]:.1%} at {sparsities[-1]:.2%} sparsity, no valley"
         )
-    places = {at: f"at {sparsities[at]:.1%} sparsity" for at in (found.shoulder, found.bottom, found.peak)}
-    places[0] = "of the dense network"
-    high, low, again = (f"{test[at]:.1%} {places[at]}" for at in (found.shoulder, found.bottom, found.peak))
+    places = [(test[at], sparsities[at]) for at in (found.shoulder, found.bottom, found.peak)]
+    high, low, again = (f"{accuracy:.1%} at {sparsity:.1%} sparsity" for accuracy, sparsity in places)
+    high = f"the dense network's {test[0]:.1%}" if found.shoulder == 0 else high
     return f"test accuracy falls from {high} to {low}, rises to {again} and ends at {test[-1]:.1%}"
 
 
-def first_below(sparsities: Sequence[float], curve: np.ndarray, level: float) -> str:
-    """From where a curve lies below a level, in words."""
-    below = np.flatnonzero(np.asarray(curve) < level)
-    return f"from {sparsities[below[0]]:.1%} sparsity on" if len(below) else "at no sparsity"
+def stays_below(sparsities: Sequence[float], curve: np.ndarray, level: float) -> str:
+    """From where on a curve stays below a level, in words."""
+    first = 1 + max(np.flatnonzero(np.asarray(curve) >= level), default=-1)
+    return f"from {sparsities[first]:.1%} sparsity on" if first < len(curve) else "at no sparsity to the end"
 
 
 def phases(train: np.ndarray, test: np.ndarray, clear: float = CLEAR) -> list[str]:
@@ -196,10 +211,17 @@ def phases(train: np.ndarray, test: np.ndarray, clear: float = CLEAR) -> list[st
 
 
 def fall_while_fitting(train: np.ndarray, test: np.ndarray, margin: float = 0.01) -> float:
-    """How far test accuracy has fallen from the dense network's by the sparsest round up to which train accuracy has
-    stayed within ``margin`` of the dense network's; both (rounds,)."""
-    held = np.cumprod(train >= train[0] - margin).sum()
-    return float(test[0] - test[held - 1])
+    """How far test accuracy falls while train accuracy holds; both (rounds,).
+
+    From the first round that fits the training labels, to within ``margin`` of the best that any round does, to the
+    last round before train accuracy leaves that margin. Not a number where no round fits 95% of the labels.
+    """
+    if train.max() < 0.95:
+        return np.nan
+    fits = train >= train.max() - margin
+    first = int(np.argmax(fits))
+    last = first + int(np.cumprod(fits[first:]).sum()) - 1
+    return float(test[first] - test[last])
 
 
 def phase_table(table: pd.DataFrame, by: str) -> pd.DataFrame:

@@ -209,8 +209,12 @@ def _users(name: str) -> Dataset:
     train_x, train_y, test_x, test_y = parts
     if len(train_x) != len(train_y) or len(test_x) != len(test_y) or train_x.shape[1:] != test_x.shape[1:]:
         raise ConfigError(f"dataset = {name!r}: shapes do not go together: {[tuple(part.shape) for part in parts]}")
-    if min(int(train_y.min()), int(test_y.min())) < 0:
-        raise ConfigError(f"dataset = {name!r}: labels must be whole numbers from 0")
+    if not (len(train_x) and len(test_x)):
+        raise ConfigError(f"dataset = {name!r}: {len(train_x)} training and {len(test_x)} test inputs; both are needed")
+    if any(y.is_floating_point() or y.ndim != 1 or y.min() < 0 for y in (train_y, test_y)):
+        raise ConfigError(f"dataset = {name!r}: labels must be whole numbers from 0, one for each input")
+    if not (train_x.isfinite().all() and test_x.isfinite().all()):
+        raise ConfigError(f"dataset = {name!r}: inputs must be finite numbers")
     names = tuple(map(str, range(1 + max(int(train_y.max()), int(test_y.max())))))
     return Dataset(name, names, train_x.float(), train_y.long(), test_x.float(), test_y.long())
 

@@ -58,10 +58,11 @@ def show_table(table: pd.DataFrame, floats: str = "{:.1%}") -> None:
 def show_provenance(table: pd.DataFrame, runs: list[RunConfig]) -> None:
     """Where the numbers of a notebook come from: data, runs, time, machine, versions, commit."""
     store = Store()
-    made = [store.provenance(run) for run in runs]
+    sessions = [(run, session) for run in runs for session in store.provenance(run)]
+    made = [session for _, session in sessions]
     unique = {name: sorted({str(p[name]) for p in made}) for name in ("device", "processor", "commit", "python")}
     versions = sorted({" ".join(f"{k} {v}" for k, v in p["versions"].items()) for p in made})
-    data = sorted({f"{run.dataset} (SHA-256 {p['data_sha256'][:16]}…)" for run, p in zip(runs, made, strict=True)})
+    data = sorted({f"{run.dataset} (SHA-256 {p['data_sha256'][:16]}…)" for run, p in sessions})
     facts = {
         "Data": ", ".join(data),
         "Runs": f"{table['key'].nunique()} runs, {len(table)} trainings",

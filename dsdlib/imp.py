@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 import warnings
@@ -41,17 +42,25 @@ def resolve_device(device: str) -> torch.device:
     """``auto`` is the first GPU, or the CPU where there is none; any other name must be on this machine."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.empty(0, device=device).device
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"device = {device!r}: not on this machine ({reason}); allowed: auto, cpu") from None
+    allowed = ["auto", "cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
+    if device not in (*allowed, *(["cuda"] if len(allowed) > 2 else [])):
+        raise ConfigError(f"device = {device!r}: not on this machine; allowed: {', '.join(allowed)}")
+    return torch.device(device)
 
 
 def build(config: RunConfig, draw: int = 0) -> nn.Module:
     """The run's network as initialised; ``draw`` counts its re-initialisations."""
     dataset = data.load(config.dataset)
     return models.build(config.model, dataset.input_shape, dataset.classes, config.model_args, config.seed, draw)
+
+
+def identity(config: RunConfig) -> dict[str, str]:
+    """What a name in the configuration stands for today: checksums of the data and of the network's shape."""
+    shapes = repr([(name, tuple(p.shape)) for name, p in build(config).named_parameters()])
+    return {
+        "data_sha256": data.load(config.dataset).checksum(),
+        "network_sha256": hashlib.sha256(shapes.encode()).hexdigest(),
+    }
 
 
 def stack_shape(config: RunConfig) -> str:
@@ -66,6 +75,8 @@ def check(config: RunConfig) -> None:
     labels = data.labels_for(config, dataset)
     if config.batch_size > (n := len(labels.train_rows)):
         raise ConfigError(f"batch_size = {config.batch_size}: the data has only {n} training images")
+    if config.augment and len(dataset.input_shape) != 3:
+        raise ConfigError(f"augment = True: {config.dataset} holds {dataset.input_shape} inputs, not images")
     if config.noise_kind == "asymmetric" and config.noise_rate and not dataset.confusions:
         raise ConfigError(f"noise_kind = 'asymmetric': no confusions are known for the classes of {config.dataset}")
     iterations = config.epochs * -(-n // config.batch_size)
@@ -87,7 +98,7 @@ def check(config: RunConfig) -> None:
 def _check_answers(config: RunConfig, network: nn.Module, dataset: data.Dataset) -> None:
     try:
         answer = network(dataset.train_x[:2])
-    except RuntimeError as error:
+    except Exception as error:
         raise ConfigError(f"model = {config.model!r}: cannot take {dataset.input_shape} inputs ({error})") from None
     if answer.shape != (2, dataset.classes):
         raise ConfigError(

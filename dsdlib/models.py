@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import Any
 
 import torch
+from pydantic import PositiveFloat, PositiveInt, StrictBool, ValidationError, validate_call
 from torch import nn
 from torchvision.models import resnet18 as torchvision_resnet18
 
@@ -14,12 +15,14 @@ from dsdlib.data import import_object
 from dsdlib.seeding import torch_generator
 
 
-def mlp(input_shape: tuple[int, ...], classes: int, depth: int = 2, width: int = 300) -> nn.Sequential:
+@validate_call
+def mlp(input_shape: tuple[int, ...], classes: int, depth: PositiveInt = 2, width: PositiveInt = 300) -> nn.Sequential:
     """``depth`` hidden layers of ``width`` neurons."""
     return _fully_connected(input_shape, classes, [width] * depth)
 
 
-def lenet_300_100(input_shape: tuple[int, ...], classes: int, width: float = 1.0) -> nn.Sequential:
+@validate_call
+def lenet_300_100(input_shape: tuple[int, ...], classes: int, width: PositiveFloat = 1.0) -> nn.Sequential:
     """LeNet-300-100, both hidden layers scaled by ``width``."""
     return _fully_connected(input_shape, classes, [max(1, round(300 * width)), max(1, round(100 * width))])
 
@@ -30,9 +33,14 @@ def _fully_connected(input_shape: tuple[int, ...], classes: int, hidden: list[in
     return nn.Sequential(nn.Flatten(), *layers, nn.Linear(sizes[-1], classes))
 
 
-def vgg_like(input_shape: tuple[int, ...], classes: int, depth: int = 5, width: int = 32) -> nn.Sequential:
+@validate_call
+def vgg_like(
+    input_shape: tuple[int, ...], classes: int, depth: PositiveInt = 5, width: PositiveInt = 32
+) -> nn.Sequential:
     """DSD2's VGG-like: ``depth`` blocks of 2 × [convolution 3×3, ReLU, BatchNorm] and a max-pool, ``width``
     channels in the first block and twice as many in each next; pooled to 7×7; one linear layer."""
+    if len(input_shape) != 3:
+        raise ConfigError(f"model = 'vgg_like': takes images (channels, height, width), not {input_shape}")
     side = min(input_shape[1:])
     if side < 2**depth:
         raise ConfigError(f"depth = {depth}: {side}×{side} images allow at most {side.bit_length() - 1} blocks")
@@ -46,7 +54,8 @@ def vgg_like(input_shape: tuple[int, ...], classes: int, depth: int = 5, width: 
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(7), nn.Flatten(), nn.Linear(channels * 49, classes))
 
 
-def resnet18(input_shape: tuple[int, ...], classes: int, maxpool: bool = True) -> nn.Module:
+@validate_call
+def resnet18(input_shape: tuple[int, ...], classes: int, maxpool: StrictBool = True) -> nn.Module:
     """ResNet-18 with a 3×3 stride-1 stem; the max-pool kept (DSD2) or removed (He et al. 2022)."""
     network = torchvision_resnet18(num_classes=classes)
     network.conv1 = nn.Conv2d(input_shape[0], 64, 3, padding=1, bias=False)
@@ -83,7 +92,21 @@ def build(
         raise ConfigError(f"model_args = {arguments!r}: {model} does not take them ({error})") from None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(torch_generator(seed, "initialisation", draw).initial_seed())
-        network = factory(input_shape, classes, **arguments)
+        network = _made(factory, model, input_shape, classes, arguments)
     if not isinstance(network, nn.Module):
         raise ConfigError(f"model = {model!r}: made a {type(network).__name__}, not an nn.Module")
     return network
+
+
+def _made(
+    factory: Callable[..., nn.Module], model: str, input_shape: tuple[int, ...], classes: int, arguments: dict[str, Any]
+) -> nn.Module:
+    try:
+        return factory(input_shape, classes, **arguments)
+    except ConfigError:
+        raise
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        raise ConfigError(f"model_args: {wrong['loc'][-1]} = {wrong['input']!r}: {wrong['msg']}") from None
+    except Exception as error:
+        raise ConfigError(f"model = {model!r}: failed with model_args = {arguments!r} ({error})") from error

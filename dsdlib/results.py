@@ -106,12 +106,14 @@ class Store:
             return
         warnings.warn(f"run {folder.name} is damaged: {why}. Set aside as {aside}; it is computed anew.", stacklevel=3)
 
-    def begin(self, config: RunConfig, provenance: dict[str, Any]) -> None:
+    def begin(self, config: RunConfig, session: dict[str, Any], again: bool = False) -> None:
+        """A folder for the run, and the machine it is about to train on; ``again`` when it goes on."""
         folder = self.folder(config)
         folder.mkdir(exist_ok=True)
+        sessions = [*(self.provenance(config) if again else []), session]
         text = config.model_dump_json(indent=2)
         _write(folder / CONFIG, lambda path: path.write_text(text + "\n"))
-        _write(folder / PROVENANCE, lambda path: path.write_text(json.dumps(provenance, indent=2) + "\n"))
+        _write(folder / PROVENANCE, lambda path: path.write_text(json.dumps(sessions, indent=2) + "\n"))
 
     def save_round(
         self, config: RunConfig, rows: list[dict[str, Any]], tensors: dict[str, Tensor], keep: set[int | str]
@@ -164,8 +166,18 @@ class Store:
         rows = [{**row, **config.columns()} for config in configs for row in self.rows(config)]
         return pd.DataFrame(rows)
 
-    def provenance(self, config: RunConfig) -> dict[str, Any]:
+    def provenance(self, config: RunConfig) -> list[dict[str, Any]]:
+        """What the run was made with: an entry for each session that trained it."""
         return json.loads((self.folder(config) / PROVENANCE).read_text())
+
+    def set_aside_if_changed(self, config: RunConfig, now: dict[str, str]) -> None:
+        """A run that was made with other data or another network under the same name is set aside, with a warning."""
+        if not self.rows(config):
+            return
+        for session in _reading(self.folder(config) / PROVENANCE, lambda path: self.provenance(config)):
+            if changed := [name for name, value in now.items() if session[name] != value]:
+                self._set_aside(self.folder(config), f"{', '.join(changed)} is no longer what it was")
+                return
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
@@ -192,8 +204,8 @@ def best_round(rows: list[dict[str, Any]]) -> int:
     return max(rows, key=lambda row: (row["validation_accuracy"], -row["round"]))["round"]
 
 
-def describe_machine(device: torch.device, checksum: str) -> dict[str, Any]:
-    """What a number depends on besides its configuration."""
+def describe_machine(device: torch.device) -> dict[str, Any]:
+    """What a number depends on besides its configuration, its data and its network."""
     names = ("dsdlib", "torch", "torchvision", "numpy", "scikit-learn")
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -202,7 +214,6 @@ def describe_machine(device: torch.device, checksum: str) -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": {name: version(name) for name in names},
         "commit": _commit(),
-        "data_sha256": checksum,
     }
 
 

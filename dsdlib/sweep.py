@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from dsdlib import data, imp
+from dsdlib import imp
 from dsdlib.config import ConfigError, RunConfig
 from dsdlib.imp import Stack, State
 from dsdlib.results import REWIND, Store, best_round, describe_machine, load_tensors
@@ -44,14 +44,18 @@ def sweep(
     """
     runs, keep = list(dict.fromkeys(runs)), set(keep)
     target = imp.resolve_device(device)
-    if stack_size < 1 or jobs == 0:
-        raise ConfigError(f"stack_size = {stack_size}, jobs = {jobs}: at least one of each, or jobs = -1")
+    if not (type(jobs) is type(stack_size) is int and stack_size >= 1 and (jobs >= 1 or jobs == -1)):
+        raise ConfigError(f"stack_size = {stack_size!r}, jobs = {jobs!r}: whole numbers from 1, or jobs = -1")
     if odd := [r for r in keep if r not in ("dense", "best") and not (isinstance(r, int) and r >= 0)]:
         raise ConfigError(f"keep = {odd}: unknown rounds; allowed: dense, best, or numbers from 0")
     store = Store(results)
     levels = _teachers_first(runs)
     for config in {config.vary(seed=0): config for level in levels for config in level}.values():
         imp.check(config)
+    identities = {imp.stack_shape(config): config for level in levels for config in level}
+    identities = {shape: imp.identity(config) for shape, config in identities.items()}
+    for config in (config for level in levels for config in level):
+        store.set_aside_if_changed(config, identities[imp.stack_shape(config)])
     wanted = _wanted(levels, runs, keep)
     with _progress(store, [config for level in levels for config in level], progress):
         for level in levels:
@@ -157,11 +161,10 @@ def _resumable(store: Store, config: RunConfig, wanted: set[int | str]) -> int:
 def _carry_through(configs: list[RunConfig], first: int, wanted: Wanted, store: Store, device: torch.device) -> None:
     teachers = [load_model(c.teacher, c.teacher_round, store.root) for c in configs if c.teacher is not None]
     stack = Stack(configs, device, teachers or None)
-    machine = describe_machine(device, data.load(configs[0].dataset).checksum())
+    session = describe_machine(device) | imp.identity(configs[0])
     finished = {config: store.rows(config)[:first] for config in configs}
     for config in configs:
-        if first == 0:
-            store.begin(config, machine)
+        store.begin(config, session, again=first > 0)
 
     def save(round_: int, state: State, rows: list[dict]) -> None:
         for run, (config, row) in enumerate(zip(configs, rows, strict=True)):
@@ -200,7 +203,7 @@ def _progress(store: Store, configs: list[RunConfig], show: bool) -> Iterator[No
     bar = tqdm(
         total=total,
         initial=count(),
-        desc=f"{len(configs)} runs",
+        desc=f"{len(configs)} run{'s' * (len(configs) != 1)}",
         unit="round",
         file=sys.stdout,
         disable=not show or count() == total,

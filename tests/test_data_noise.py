@@ -249,12 +249,17 @@ def test_a_users_own_data_is_found_by_its_import_path_and_checked(tmp_path, monk
         "def three(): return x, y, x\n"
         "def uneven(): return x, y[:5], x, y\n"
         "def negative(): return x, y - 1, x, y\n"
+        "def halves(): return x, y + 0.5, x, y\n"
+        "def infinite(): return x / 0, y, x, y\n"
+        "def empty(): return x, y, x[:0], y[:0]\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     good = data.load("their_data:good")
     assert (good.classes, good.input_shape) == (3, (4,))
     assert (good.train_x.dtype, good.train_y.dtype) == (torch.float32, torch.int64)
-    for name, message in (("three", "four tensors"), ("uneven", "shapes"), ("negative", "whole numbers from 0")):
+    refused = {"three": "four tensors", "uneven": "shapes", "negative": "whole numbers from 0"}
+    refused |= {"halves": "whole numbers from 0", "infinite": "finite", "empty": "0 test inputs"}
+    for name, message in refused.items():
         with pytest.raises(ConfigError, match=f"their_data:{name}.*{message}"):
             data.load(f"their_data:{name}")
 

@@ -256,6 +256,6 @@ def test_the_table_has_configuration_and_measures_a_row_a_run_and_round(tiny: Ru
 
 
 def test_the_provenance_names_data_machine_and_versions(run: RunConfig, finished: Path) -> None:
-    made = Store(finished).provenance(run)
+    (made,) = Store(finished).provenance(run)
     assert made["data_sha256"] == data.load("digits").checksum() and made["device"]
     assert made["versions"]["torch"] == version("torch") and made["python"] and made["started"]

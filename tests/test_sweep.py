@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pandas as pd
 import pytest
 import torch
 
-from dsdlib import ConfigError, RunConfig, imp, load_model, results, sweep
+from dsdlib import ConfigError, RunConfig, data, imp, load_model, results, sweep
 from dsdlib.results import Store, best_round
 
 USERS = """
@@ -302,8 +303,9 @@ def test_an_impossible_run_is_refused_before_any_training(
     [
         ({"jobs": 0}, "jobs = 0"),
         ({"stack_size": 0}, "stack_size = 0"),
+        ({"jobs": 2.5}, "jobs = 2.5: whole numbers"),
         ({"keep": ["bset"]}, "keep = \\['bset'\\]: unknown rounds; allowed: dense, best"),
-        ({"device": "abacus"}, "device = 'abacus': not on this machine .*allowed: auto, cpu"),
+        ({"device": "abacus"}, "device = 'abacus': not on this machine; allowed: auto, cpu"),
         ({"device": "cuda"}, "device = 'cuda': not on this machine"),
     ],
 )
@@ -322,6 +324,22 @@ def test_a_users_own_data_and_network_are_swept(tiny: RunConfig, tmp_path: Path,
     monkeypatch.syspath_prepend(tmp_path)
     run = tiny.vary(dataset="users_own:three", batch_size=8, **FLAT)
     assert sweep([run], progress=False)["remaining_weights"].tolist() == [12, 10, 8]
+
+
+def test_a_run_whose_data_changed_under_the_same_name_is_set_aside_and_trained_anew(
+    tiny: RunConfig, results: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    (tmp_path / "users_own.py").write_text(USERS.replace("classes + 1", "classes"))
+    monkeypatch.delitem(sys.modules, "users_own", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    run = tiny.vary(dataset="users_own:three", batch_size=8, **FLAT)
+    sweep([run], progress=False)
+    loaded = data.load(run.dataset)
+    changed = replace(loaded, train_x=-loaded.train_x)
+    monkeypatch.setattr(data, "load", lambda name: changed)
+    with pytest.warns(UserWarning, match="data_sha256 is no longer what it was"):
+        sweep([run], progress=False)
+    assert Store(results).provenance(run)[0]["data_sha256"] == changed.checksum()
 
 
 # Progress ---------------------------------------------------------------------------------------------------------
