@@ -119,7 +119,7 @@ def depths(valleys: pd.DataFrame, x: str, hue: str | None = None, label: str = "
     ax.set_xticks(range(len(values)), [f"{v:g}" if isinstance(v, float) else str(v) for v in values])
     ax.set_xlabel(label or x)
     accuracy_axis(ax, "Depth of the valley (points)")
-    ax.set_ylim(bottom=0)
+    ax.axhline(0, color=MUTED, lw=1)
     if hue:
         ax.legend(title=hue.replace("_", " ").capitalize())
     return ax
