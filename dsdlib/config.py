@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from itertools import product
 from typing import Annotated, Any, Literal
 
+import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -146,8 +147,8 @@ def check_parameters(namespace: dict[str, Any]) -> dict[str, Any]:
     """A notebook's parameters, each made the type that its ``parameters`` cell declares.
 
     Call it with ``globals()`` in the cell after the parameters. papermill itself only warns of a parameter
-    that the notebook does not have and hands YAML's ``1e-3`` over as text; here the first raises
-    `ConfigError` and the second becomes a number. The converted values are put back into the namespace.
+    that the notebook does not have, and hands YAML's ``1e-3`` and ``-p seeds "[0, 1]"`` over as text; here the first
+    raises `ConfigError`, the others become number and list. The converted values are put back into the namespace.
     """
     declared = _declared(namespace["In"])
     for name in _injected(namespace["In"]):
@@ -155,11 +156,13 @@ def check_parameters(namespace: dict[str, Any]) -> dict[str, Any]:
             raise ConfigError(f"unknown parameter {name!r}{_suggest(name, declared)}")
     values = {}
     for name, annotation in declared.items():
+        value = namespace[name]
         try:
-            values[name] = TypeAdapter(eval(annotation, namespace)).validate_python(namespace[name])
-        except ValidationError as error:
-            reason = error.errors()[0]["msg"]
-            raise ConfigError(f"{name} = {namespace[name]!r}: not a {annotation} ({reason})") from None
+            if isinstance(value, str) and value.startswith(("[", "{")) and annotation != "str":
+                value = yaml.safe_load(value)  # a list or mapping from papermill's command line
+            values[name] = TypeAdapter(eval(annotation, namespace)).validate_python(value)
+        except (ValidationError, yaml.YAMLError):
+            raise ConfigError(f"{name} = {namespace[name]!r}: not a {annotation}") from None
     namespace.update(values)
     return values
 

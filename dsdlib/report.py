@@ -24,6 +24,7 @@ from papermill.exceptions import PapermillExecutionError
 
 from dsdlib.claims import effect
 from dsdlib.display import CLAIMS, FIGURE, PROVENANCE
+from dsdlib.results import write_whole
 
 VERDICTS = ("supported", "contradicted", "inconclusive", "not measured")
 
@@ -184,13 +185,6 @@ def html_exporter() -> HTMLExporter:
     return exporter
 
 
-def write(path: Path, text: str) -> None:
-    """Write a whole file or none."""
-    draft = path.with_name(f".{path.name}.draft")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)
-
-
 def render(folder: Path, profile: str) -> Path:
     """Executed notebooks in `folder` → a page for each and, last, `index.html`, whose path is returned."""
     paths = [path for path in sorted(folder.glob("*.ipynb")) if not path.name.endswith(".failed.ipynb")]
@@ -200,9 +194,13 @@ def render(folder: Path, profile: str) -> Path:
     around = zip([None, *sections], sections, [*sections[1:], None], strict=False)
     for notebook, (before, section, after) in zip(notebooks, around, strict=True):
         resources = {"profile": profile, "section": section, "previous": before, "next": after}
-        write(folder / f"{section['name']}.html", exporter.from_notebook_node(notebook, resources)[0])
+        page = exporter.from_notebook_node(notebook, resources)[0]
+        write_whole(
+            folder / f"{section['name']}.html", lambda draft, page=page: draft.write_text(page, encoding="utf-8")
+        )
     index = exporter.environment.get_template("index.html.j2")
-    write(folder / "index.html", index.render(resources={"profile": profile, "sections": sections}))
+    front = index.render(resources={"profile": profile, "sections": sections}).encode()
+    write_whole(folder / "index.html", lambda draft: draft.write_bytes(front))
     return folder / "index.html"
 
 

@@ -112,8 +112,8 @@ class Store:
         folder.mkdir(exist_ok=True)
         sessions = [*(self.provenance(config) if again else []), session]
         text = config.model_dump_json(indent=2)
-        _write(folder / CONFIG, lambda path: path.write_text(text + "\n"))
-        _write(folder / PROVENANCE, lambda path: path.write_text(json.dumps(sessions, indent=2) + "\n"))
+        write_whole(folder / CONFIG, lambda path: path.write_text(text + "\n"))
+        write_whole(folder / PROVENANCE, lambda path: path.write_text(json.dumps(sessions, indent=2) + "\n"))
 
     def save_round(
         self, config: RunConfig, rows: list[dict[str, Any]], tensors: dict[str, Tensor], keep: set[int | str]
@@ -125,7 +125,7 @@ class Store:
             raise ConfigError(f"model_args {clash}: already names of measures in the table")
         table = pd.DataFrame([{**config.columns(), **row} for row in rows])
         path = self.folder(config) / ROUNDS
-        _write(path, lambda temporary: table.to_parquet(temporary, index=False, write_page_checksum=True))
+        write_whole(path, lambda temporary: table.to_parquet(temporary, index=False, write_page_checksum=True))
         keep = keep | {0, last, best_round(rows)}
         for file in self.folder(config).glob("round_*.safetensors"):
             if int(file.stem.removeprefix("round_")) not in keep:
@@ -134,7 +134,7 @@ class Store:
     @staticmethod
     def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
         contiguous = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
-        _write(path, lambda temporary: save_file(contiguous, temporary, {"crc32": _crc32(contiguous)}))
+        write_whole(path, lambda temporary: save_file(contiguous, temporary, {"crc32": _crc32(contiguous)}))
 
     def tensors(self, config: RunConfig, round_: int) -> dict[str, Tensor]:
         """A run's stored weights, buffers and ``mask.<weight>`` of a round.
@@ -234,7 +234,7 @@ def _commit() -> str | None:
         return None
 
 
-def _write(path: Path, write: Callable[[Path], Any]) -> None:
+def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     """All or nothing: into a file beside it, then renamed over it. Whoever writes holds the run's lock; what a killed
     process left half written is written over by the next."""
     temporary = path.with_name(f"{path.name}.part")

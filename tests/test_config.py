@@ -212,12 +212,17 @@ def test_parameters_become_the_declared_types() -> None:
     assert (namespace["lr"], namespace["seeds"], namespace["other"]) == (0.001, [7], "5")
 
 
+def test_a_list_from_the_command_line_is_a_list() -> None:
+    assert check_parameters(notebook(DECLARED, "# Parameters\nseeds = '[0, 1]'\n"))["seeds"] == [0, 1]
+
+
 @pytest.mark.parametrize(
     ("injected", "message"),
     [
         ("lrr = 1", r"unknown parameter 'lrr' \(did you mean 'lr'\?\)"),
         ("colour = 1", "unknown parameter 'colour'; allowed: lr, name, seeds"),
         ("lr = 'fast'", "lr = 'fast': not a float"),
+        ("seeds = '[0, 1'", r"seeds = '\[0, 1': not a list\[int\]"),
         ("seeds = 3", r"seeds = 3: not a list\[int\]"),
         ("seeds = [0.5]", r"seeds = \[0.5\]: not a list\[int\]"),
         ("name = 3", "name = 3: not a str"),

@@ -52,14 +52,16 @@ def read_yaml(profile: Path, notebook: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module", params=NOTEBOOKS, ids=lambda path: path.stem)
 def executed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> nbformat.NotebookNode:
-    """Each notebook, run once with the smoke parameters, a number among them as text, as YAML may hand it over."""
+    """Each notebook, run once with the smoke parameters, a number and a list among them as text, as YAML and the
+    command line may hand them over."""
     notebook, folder = request.param, tmp_path_factory.mktemp("elsewhere")
     smoke = ["-f", ROOT / "parameters" / "smoke" / f"{notebook.stem}.yaml"]
     text = ["-r", "weight_decay", "1e-3"] if "weight_decay" in defaults(notebook) else []
-    done = papermill(notebook, folder, *smoke, *text)
+    done = papermill(notebook, folder, *smoke, *text, "-p", "seeds", "[0, 1, 2]")
     assert done.returncode == 0, done.stderr
-    decays = {RunConfig.model_validate_json(f.read_text()).weight_decay for f in folder.glob("results/*/config.json")}
-    assert decays and (not text or 0.001 in decays)
+    runs = [RunConfig.model_validate_json(file.read_text()) for file in folder.glob("results/*/config.json")]
+    assert {run.seed for run in runs} == {0, 1, 2}
+    assert not text or 0.001 in {run.weight_decay for run in runs}
     return nbformat.read(folder / "executed.ipynb", as_version=4)
 
 

@@ -14,7 +14,7 @@ import torch
 from dsdlib import ConfigError, RunConfig, data, imp, load_masks, load_model, sweep
 from dsdlib.imp import build
 from dsdlib.pruning import prunable
-from dsdlib.results import REWIND, Store, _write, best_round
+from dsdlib.results import REWIND, Store, best_round, write_whole
 
 DAMAGE: dict[str, Callable[[bytes], bytes]] = {
     "truncated": lambda content: content[: len(content) // 2],
@@ -130,10 +130,10 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path)
         raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
-        _write(file, write_half)
+        write_whole(file, write_half)
     assert file.read_text() == "old" and [path.name for path in tmp_path.iterdir()] == ["rounds.parquet"]
     with file.open() as reader:
-        _write(file, lambda path: path.write_text("new"))
+        write_whole(file, lambda path: path.write_text("new"))
         assert reader.read() == "old", "whoever reads meanwhile reads the old file to its end"
     assert file.read_text() == "new" and [path.name for path in tmp_path.iterdir()] == ["rounds.parquet"]
 
@@ -220,7 +220,7 @@ def test_what_a_killed_process_left_half_written_is_no_damage(run: RunConfig, st
     for name in ("rounds.parquet", "round_003.safetensors"):
         with pytest.MonkeyPatch.context() as patch, pytest.raises(Stop):
             patch.setattr(Path, "unlink", lambda *_, **__: None)  # the killed tidy nothing up
-            _write(results / run.key / name, write_half)
+            write_whole(results / run.key / name, write_half)
     assert len(list((results / run.key).iterdir())) == 2 + len(list((stopped / run.key).iterdir()))
     with warnings.catch_warnings(action="error"):
         sweep([run], progress=False)

@@ -171,7 +171,7 @@ def test_stopped_at_any_write_a_sweep_goes_on_to_the_same_table(
 ) -> None:
     runs = tiny.vary(**changes).grid(seed=[0, 1])
     undisturbed = sweep(runs, results=tmp_path / "undisturbed", progress=False)
-    write, countdown, written = results._write, 0, []
+    write, countdown, written = results.write_whole, 0, []
 
     def write_or_stop(path: Path, how: Any) -> None:
         nonlocal countdown
@@ -183,7 +183,7 @@ def test_stopped_at_any_write_a_sweep_goes_on_to_the_same_table(
         if countdown == 0:
             raise Stop
 
-    monkeypatch.setattr(results, "_write", write_or_stop)
+    monkeypatch.setattr(results, "write_whole", write_or_stop)
     for number in range(1, 99):
         countdown, store = number, tmp_path / f"stopped-{number}"
         try:
