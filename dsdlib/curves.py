@@ -1,12 +1,13 @@
 """What a pruning curve does, from the tidy table alone: its valley, its second peak, its phases, over seeds."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from scipy.signal import find_peaks
-from scipy.stats import bootstrap
+from scipy.stats import DegenerateDataWarning, bootstrap
 
 PHASES = ("light", "critical", "sweet", "collapsed")
 FEWEST_SEEDS = 3  # that make an interval
@@ -57,16 +58,18 @@ def over_seeds(curves: np.ndarray, statistic: Callable[[np.ndarray], float]) -> 
     ``curves`` is (seeds, …). With a handful of seeds such an interval is somewhat too narrow.
     """
     value = float(statistic(curves.mean(0)))
-    if len(curves) < FEWEST_SEEDS:
+    if len(curves) < FEWEST_SEEDS or np.isnan(value):
         return Interval(value, np.nan, np.nan)
-    resampled = bootstrap(
-        (np.arange(len(curves)),),
-        lambda chosen: float(statistic(curves[chosen].mean(0))),
-        vectorized=False,
-        n_resamples=1000,
-        method="percentile",
-        rng=np.random.default_rng(0),
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DegenerateDataWarning)  # a resample without the place looked for: no bounds
+        resampled = bootstrap(
+            (np.arange(len(curves)),),
+            lambda chosen: float(statistic(curves[chosen].mean(0))),
+            vectorized=False,
+            n_resamples=1000,
+            method="percentile",
+            rng=np.random.default_rng(0),
+        )
     return Interval(value, float(resampled.confidence_interval.low), float(resampled.confidence_interval.high))
 
 

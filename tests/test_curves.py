@@ -62,7 +62,6 @@ def test_a_valleys_places_by_hand():
 
 @given(st.integers(3, 6), WHOLE)
 @settings(max_examples=15, deadline=None)
-@pytest.mark.filterwarnings("ignore::scipy.stats.DegenerateDataWarning")
 def test_identical_seeds_give_an_interval_of_no_width(seeds, curve):
     found = over_seeds(np.tile(np.array(curve, dtype=float), (seeds, 1)), lambda mean: valley(mean).depth)
     assert found.low == pytest.approx(found.value) == found.high
