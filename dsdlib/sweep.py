@@ -50,14 +50,15 @@ def sweep(
         raise ConfigError(f"keep = {odd}: unknown rounds; allowed: dense, best, or numbers from 0")
     store = Store(results)
     levels = _teachers_first(runs)
-    for config in {config.vary(seed=0): config for level in levels for config in level}.values():
+    everyone = [config for level in levels for config in level]
+    for config in {config.vary(seed=0): config for config in everyone}.values():
         imp.check(config)
-    identities = {imp.stack_shape(config): config for level in levels for config in level}
-    identities = {shape: imp.identity(config) for shape, config in identities.items()}
-    for config in (config for level in levels for config in level):
+    shapes = {imp.stack_shape(config): config for config in everyone}
+    identities = {shape: imp.identity(config) for shape, config in shapes.items()}
+    for config in everyone:
         store.set_aside_if_changed(config, identities[imp.stack_shape(config)])
     wanted = _wanted(levels, runs, keep)
-    with _progress(store, [config for level in levels for config in level], progress):
+    with _progress(store, everyone, progress):
         for level in levels:
             stacks = _stacks([c for c in level if not _finished(store, c, wanted[c])], jobs, stack_size)
             work = (joblib.delayed(_train_stack)(stack, wanted, store.root, str(target)) for stack in stacks)
