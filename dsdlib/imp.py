@@ -196,7 +196,7 @@ class Stack:
         weights = state.weights.clone().requires_grad_()
         self.network.set_buffers(state.buffers)
         self.network.module.eval()
-        logits = self.network(weights, self.lessons.x[self.lessons.rows.gather(1, positions)])
+        logits = self.network(self.network.parameters(weights), self.lessons.x[self.lessons.rows.gather(1, positions)])
         labels = self.lessons.labels.gather(1, positions)
         loss = cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum") / size
         (gradient,) = torch.autograd.grad(loss, weights)

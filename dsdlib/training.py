@@ -20,7 +20,8 @@ ELEMENTWISE = (nn.ReLU, nn.LeakyReLU, nn.Tanh, nn.Sigmoid, nn.GELU, nn.SiLU, nn.
 
 
 class Network:
-    """A module as a function of a matrix of weights: (runs, parameters), (runs, n, …) → logits (runs, n, classes).
+    """A module as a function of its runs' parameters, each (runs, *shape), and inputs (runs, n, …) → logits (runs, n,
+    classes). The parameters are views of a matrix of weights, (runs, parameters).
 
     A sequence of linear layers and elementwise activations takes any number of runs; any other module takes one, and
     keeps its buffers (BatchNorm's running statistics) itself.
@@ -42,8 +43,7 @@ class Network:
         parts = weights.split(self.sizes, dim=1)
         return {n: p.unflatten(1, s) for n, p, s in zip(self.names, parts, self.shapes, strict=True)}
 
-    def __call__(self, weights: Tensor, x: Tensor) -> Tensor:
-        parameters = self.parameters(weights)
+    def __call__(self, parameters: dict[str, Tensor], x: Tensor) -> Tensor:
         if self.stackable:
             return self._stacked(parameters, x)
         return functional_call(self.module, {n: p[0] for n, p in parameters.items()}, (x[0],)).unsqueeze(0)
@@ -115,20 +115,22 @@ def train(
     ``at_iteration`` is called with the number of iterations done and the weights, before each step.
     """
     network.module.train()
-    weights = (weights * masks).requires_grad_()
-    velocity = torch.zeros_like(weights)
+    weights = weights * masks
+    parameters = {name: part.requires_grad_() for name, part in network.parameters(weights).items()}
+    velocity, kept = (list(network.parameters(t).values()) for t in (torch.zeros_like(weights), masks))
     steps = -(-lessons.rows.shape[1] // recipe.batch_size)
     for epoch in range(start // steps, recipe.epochs):
-        lr = (recipe.lr * recipe.factor(epoch)).unsqueeze(1)
+        lr = recipe.lr * recipe.factor(epoch)
         for step, (positions, x) in enumerate(_batches(lessons, recipe, generators)):
             iteration = epoch * steps + step
             if iteration < start:
                 continue
             at_iteration(iteration, weights)
-            loss = _loss(network(weights, x), positions, x, lessons, recipe)
-            (gradient,) = torch.autograd.grad(loss, weights)
-            _sgd_step(weights, gradient, velocity, masks, lr, recipe.weight_decay.unsqueeze(1), recipe.momentum)
-    return weights.detach()
+            loss = _loss(network(parameters, x), positions, x, lessons, recipe)
+            gradients = torch.autograd.grad(loss, list(parameters.values()))
+            for part in zip(parameters.values(), gradients, velocity, kept, strict=True):
+                _sgd_step(*part, lr, recipe.weight_decay, recipe.momentum)
+    return weights
 
 
 def _batches(lessons: Lessons, recipe: Recipe, generators: list[torch.Generator]) -> Iterator[tuple[Tensor, Tensor]]:
@@ -165,7 +167,9 @@ def _sgd_step(
     decay: Tensor,
     momentum: float,
 ) -> None:
-    """`torch.optim.SGD`'s step, with a learning rate and a weight decay for each row, then the mask."""
+    """`torch.optim.SGD`'s step of one parameter, (runs, …), with a learning rate and a weight decay for each run, then
+    the mask."""
+    lr, decay = (value.view(-1, *[1] * (weights.dim() - 1)) for value in (lr, decay))
     gradient.addcmul_(weights, decay)
     if momentum:
         gradient = velocity.mul_(momentum).add_(gradient)
@@ -194,7 +198,7 @@ def evaluate(
         if states is not None:
             states.rewind(target.shape[1])
         with states or nullcontext():
-            logits = network(weights, inputs)
+            logits = network(network.parameters(weights), inputs)
         losses.append(cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none").view_as(target))
         correct.append(logits.argmax(2) == target)
     if not losses:
