@@ -152,10 +152,11 @@ def best_setting(table: pd.DataFrame, column: str) -> object:
 
 def valleys(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     """A row for each value of the columns ``by``: depth of the test curve's valley with its interval over seeds,
-    and sparsity and accuracy at its shoulder, its bottom and its second peak."""
+    sparsity and accuracy at its shoulder, its bottom and its second peak, and the weights left at the bottom."""
     rows = []
-    for value, group in table.groupby(by):
+    for value, group in table.groupby(by, sort=False):
         curves, sparsity = by_seed(group), sorted(group["sparsity"].unique())
+        weights = sorted(group["remaining_weights"].unique(), reverse=True)
         mean, deep = curves.mean(0), over_seeds(depths_by_seed(curves), float)
         found = valley(mean)
         row = {
@@ -169,8 +170,9 @@ def valleys(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
             at = getattr(found, name)
             row[f"{name}_sparsity"] = np.nan if at is None else sparsity[at]
             row[f"{name}_accuracy"] = np.nan if at is None else mean[at]
+        row["bottom_weights"] = None if found.bottom is None else weights[found.bottom]
         rows.append(row)
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).astype({"bottom_weights": "Int64"})
 
 
 def in_words(sparsities: Sequence[float], test: np.ndarray) -> str:

@@ -281,6 +281,14 @@ def _human_labels(where: str, truth: np.ndarray) -> np.ndarray:
     return labels
 
 
+def at_hand(labels: list[str]) -> list[str]:
+    """Those FILE:NAME of people's labels whose file is in the data folder; the others are named in a line of output."""
+    found = [where for where in labels if (data_folder() / where.partition(":")[0]).is_file()]
+    if missing := [where for where in labels if where not in found]:
+        print(f"Left out, as {data_folder()} has no such file: {', '.join(missing)}")
+    return found
+
+
 def augmented(images: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
     """Each image (n, c, h, w) moved by up to 4 pixels, zeros moving in, and mirrored or not: random crop and flip."""
     n, _, height, width = images.shape

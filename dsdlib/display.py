@@ -5,9 +5,10 @@ import io
 from html import escape
 
 import pandas as pd
-from IPython.display import display
+from IPython.display import Markdown, display
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.ticker import EngFormatter
 
 from dsdlib.claims import Claim, effect
 from dsdlib.config import RunConfig
@@ -48,11 +49,24 @@ def show_claims(claims: list[Claim]) -> None:
     _show(table, text, CLAIMS, [claim.as_dict() for claim in claims])
 
 
-def show_table(table: pd.DataFrame, floats: str = "{:.1%}") -> None:
-    """A small table of results, its fractions in percent (or as ``floats`` has it)."""
-    table = table.rename(columns=lambda name: name.replace("_", " "))
-    options = {"index": False, "na_rep": "–", "float_format": floats.format}
+def show_table(table: pd.DataFrame, **formats: str) -> None:
+    """A small table of results. ``formats`` gives columns a format of their own (``trainings="{:.1f}"``); other
+    fractions are in percent, and FLOPs have a prefix."""
+    flops = {name: EngFormatter("FLOP", places=1) for name in table if name.endswith(("flops", "flops_sparse"))}
+    formatters = flops | {name: text.format for name, text in formats.items()}
+    table = table.rename(columns=_spoken)
+    options = {"index": False, "na_rep": "–", "float_format": "{:.1%}".format}
+    options["formatters"] = {_spoken(name): formatter for name, formatter in formatters.items()}
     _show(table.to_html(border=0, **options), table.to_string(**options), None, None)
+
+
+def show_text(text: str) -> None:
+    """A paragraph, as Markdown."""
+    display(Markdown(text))
+
+
+def _spoken(column: str) -> str:
+    return column.replace("_", " ")
 
 
 def show_provenance(table: pd.DataFrame, runs: list[RunConfig]) -> None:

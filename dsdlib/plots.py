@@ -8,15 +8,17 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, FuncFormatter, PercentFormatter
+from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, PercentFormatter
 
 INK, MUTED = "#22262b", "#6b7280"
 PALETTE = "flare"
+MARKERS = ("o", "D", "^", "P")
 PHASE_COLOURS = {"light": "#ffffff", "critical": "#fbe6df", "sweet": "#e0f2e5", "collapsed": "#eeeff1"}
-PARTS = {"test_accuracy": ("Test", "#c2452d", "-"), "train_accuracy": ("Train (noisy labels)", "#3b6ea5", "--")}
+TEST, TRAIN = "#c2452d", "#3b6ea5"
+PARTS = {"test_accuracy": ("Test", TEST, "-"), "train_accuracy": ("Train (noisy labels)", TRAIN, "--")}
 MEMORISED = {
-    "train_accuracy_clean": ("Clean labels, learned", "#3b6ea5", "-"),
-    "train_accuracy_corrupted": ("Corrupted labels, memorised", "#c2452d", "-"),
+    "train_accuracy_clean": ("Clean labels, learned", TRAIN, "-"),
+    "train_accuracy_corrupted": ("Corrupted labels, memorised", TEST, "-"),
 }
 TICKS = (0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9998, 0.9999)
 
@@ -57,8 +59,17 @@ def sparsity_axis(ax: Axes, sparsest: float) -> None:
     ax.set_xlabel("Sparsity (% of prunable weights that are zero)")
 
 
-def accuracy_axis(ax: Axes, label: str = "Accuracy (%)") -> None:
-    ax.yaxis.set_major_formatter(PercentFormatter(xmax=1, symbol=""))
+def weights_axis(ax: Axes) -> None:
+    """Remaining weights, fewer to the right: networks of different sizes on one axis."""
+    ax.set_xscale("log")
+    ax.xaxis.set_inverted(True)
+    ax.set_xlabel("Prunable weights left")
+
+
+def measure_axis(ax: Axes, label: str = "Accuracy (%)") -> None:
+    """The y axis; fractions whose unit is % or points are shown in hundredths."""
+    if label.endswith(("(%)", "(points)")):
+        ax.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0, symbol=""))
     ax.set_ylabel(label)
 
 
@@ -81,7 +92,7 @@ def parts(table: pd.DataFrame, series: dict[str, tuple[str, str, str]] = PARTS, 
             ax=ax,
         )
     sparsity_axis(ax, table["sparsity"].max())
-    accuracy_axis(ax)
+    measure_axis(ax)
     return ax
 
 
@@ -90,35 +101,42 @@ def curves(
     hue: str,
     measure: str = "test_accuracy",
     label: str = "Test accuracy (%)",
+    x: str = "sparsity",
     ax: Axes | None = None,
 ) -> Axes:
-    """One measure against sparsity, a curve for each value of ``hue``, mean and 95% interval over seeds.
-
-    Numbers get shades of one colour, names a colour each.
-    """
+    """One measure against ``sparsity`` or ``remaining_weights``, a curve for each value of ``hue``, mean and 95%
+    interval over seeds. Numbers get shades of one colour, names a colour each."""
     ax = ax or plt.subplots()[1]
-    ordered = pd.api.types.is_numeric_dtype(table[hue])
-    palette = sns.color_palette(PALETTE if ordered else "deep", table[hue].nunique())
-    sns.lineplot(table, x="sparsity", y=measure, hue=hue, palette=palette, errorbar=("ci", 95), seed=0, ax=ax)
+    palette = sns.color_palette(PALETTE if _ordered(table[hue]) else "deep", table[hue].nunique())
+    sns.lineplot(table, x=x, y=measure, hue=hue, palette=palette, errorbar=("ci", 95), seed=0, ax=ax)
     title = hue.replace("_", " ").capitalize()
     sns.move_legend(ax, "upper left", bbox_to_anchor=(1, 1), title=title, alignment="left")
-    sparsity_axis(ax, table["sparsity"].max())
-    accuracy_axis(ax, label)
+    if x == "sparsity":
+        sparsity_axis(ax, table["sparsity"].max())
+    else:
+        weights_axis(ax)
+    measure_axis(ax, label)
     return ax
+
+
+def _ordered(column: pd.Series) -> bool:
+    return pd.api.types.is_numeric_dtype(column)
 
 
 def depths(valleys: pd.DataFrame, x: str, hue: str | None = None, label: str = "", ax: Axes | None = None) -> Axes:
     """Depth of the valley, with its interval, for each value of ``x``; a line for each value of ``hue``."""
     ax = ax or plt.subplots()[1]
-    values = sorted(valleys[x].unique())
-    groups = list(valleys.groupby(hue)) if hue else [(None, valleys)]
+    values = sorted(valleys[x].unique()) if _ordered(valleys[x]) else list(valleys[x].unique())
+    groups = list(valleys.groupby(hue, sort=False)) if hue else [(None, valleys)]
     for (value, group), colour in zip(groups, sns.color_palette(PALETTE, len(groups)), strict=True):
         at = [values.index(v) for v in group[x]]
         bars = np.abs(group[["low", "high"]].to_numpy().T - group["depth"].to_numpy())
-        ax.errorbar(at, group["depth"], bars, fmt="o-", capsize=4, color=colour, label=value)
-    ax.set_xticks(range(len(values)), [f"{v:g}" if isinstance(v, float) else str(v) for v in values])
-    ax.set_xlabel(label or x)
-    accuracy_axis(ax, "Depth of the valley (points)")
+        style = "o-" if _ordered(valleys[x]) else "o"
+        ax.errorbar(at, group["depth"], bars, fmt=style, capsize=4, color=colour, label=value)
+    names = [f"{v:g}" if isinstance(v, float) else str(v) for v in values]
+    ax.set_xticks(range(len(values)), names, **({} if _ordered(valleys[x]) else {"rotation": 30, "ha": "right"}))
+    ax.set_xlabel(label or x.replace("_", " ").capitalize())
+    measure_axis(ax, "Depth of the valley (points)")
     ax.axhline(0, color=MUTED, lw=1)
     if hue:
         ax.legend(title=hue.replace("_", " ").capitalize())
@@ -169,3 +187,66 @@ def mark(ax: Axes, sparsity: float, accuracy: float, text: str, above: bool) -> 
         va="bottom" if above else "top",
         weight="bold",
     )
+
+
+def beside(ax: Axes, points: pd.DataFrame, colours: dict[str, str]) -> None:
+    """A published curve's points (`dsdlib.published.figure`) over ours, hollow, with their reading errors; ``colours``
+    maps each series that is drawn to its colour."""
+    for series, colour in colours.items():
+        part = points[points["series"] == series]
+        style = {"fmt": "o", "mfc": "white", "ms": 5, "lw": 1, "capsize": 2, "zorder": 4}
+        ax.errorbar(
+            part["sparsity"], part["value"], part["reading_error"], color=colour, label=f"Published: {series}", **style
+        )
+    ax.legend()
+
+
+def entropies(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """The mean entropy of each layer's neurons against sparsity, and the mean of the layers, over seeds."""
+    layers = [column for column in table if column.removeprefix("entropy_").isdigit()]
+    tidy = table[["sparsity", *layers]].melt("sparsity", var_name="Layer", value_name="entropy")
+    tidy["Layer"] = tidy["Layer"].str.removeprefix("entropy_").astype(int)
+    mean = table.groupby("sparsity")["entropy"].mean()
+    ax = ax or plt.subplots()[1]
+    ax.plot(mean.index, mean, color=INK, linestyle="--", label="mean")
+    return curves(tidy, "Layer", "entropy", "Entropy of the neurons (bits)", ax=ax)
+
+
+def stops(outcomes: pd.DataFrame, hue: str, ax: Axes | None = None) -> Axes:
+    """Test accuracy against the training paid for it, where each rule stops: a colour for each value of ``hue``, a
+    marker a rule, mean and 95% interval over seeds in both directions."""
+    ax = ax or plt.subplots()[1]
+    series, rules = outcomes[hue].unique(), outcomes["rule"].unique()
+    colours = dict(zip(series, sns.color_palette("deep", len(series)), strict=True))
+    for (value, rule), part in outcomes.groupby([hue, "rule"], sort=False):
+        flops, accuracy = part["train_flops"], part["test_accuracy"]
+        style = {"fmt": MARKERS[list(rules).index(rule)], "color": colours[value], "ms": 9, "lw": 1, "mec": "white"}
+        ax.errorbar(flops.mean(), accuracy.mean(), _reach(accuracy), _reach(flops), **style)
+    ax.plot([], [], " ", label=hue)
+    for name, colour in colours.items():
+        ax.plot([], [], "s", color=colour, label=str(name))
+    ax.plot([], [], " ", label="Rule")
+    for rule, marker in zip(rules, MARKERS, strict=False):
+        ax.plot([], [], marker, color=MUTED, label=rule)
+    ax.xaxis.set_major_formatter(EngFormatter("FLOP"))
+    ax.set_xlabel("Training up to the stop")
+    measure_axis(ax, "Test accuracy (%)")
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    return ax
+
+
+def against(table: pd.DataFrame, x: str, y: str, hue: str, xlabel: str, ylabel: str, ax: Axes | None = None) -> Axes:
+    """A measure at a few values of ``x``, a line for each value of ``hue``, mean and 95% interval over seeds."""
+    ax = ax or plt.subplots()[1]
+    style = {"marker": "o", "errorbar": ("ci", 95), "err_style": "bars", "err_kws": {"capsize": 3, "lw": 1}, "seed": 0}
+    palette = sns.color_palette(PALETTE if _ordered(table[hue]) else "deep", table[hue].nunique())
+    sns.lineplot(table, x=x, y=y, hue=hue, palette=palette, ax=ax, **style)
+    sns.move_legend(ax, "upper left", bbox_to_anchor=(1, 1), title=hue, alignment="left")
+    ax.set_xlabel(xlabel)
+    measure_axis(ax, ylabel)
+    return ax
+
+
+def _reach(values: pd.Series) -> np.ndarray:
+    """From the mean down and up to the ends of its 95% interval, (2, 1)."""
+    return np.abs(np.percentile(sns.algorithms.bootstrap(values, seed=0), [2.5, 97.5]) - values.mean()).reshape(2, 1)

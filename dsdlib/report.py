@@ -134,6 +134,7 @@ def describe(name: str, notebook: nbformat.NotebookNode) -> dict[str, Any]:
     key = next((data for data in bundles(notebook, FIGURE) if data[FIGURE].get("key")), None)
     return {
         "name": name,
+        "chapter": notebook.metadata.get("dsdlib", {}).get("chapter", "More"),
         "title": title or name,
         "question": question,
         "image": str(BeautifulSoup(key["text/html"], "html.parser").img) if key else "",

@@ -6,7 +6,7 @@ import sys
 import threading
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from math import ceil
 from pathlib import Path
 
@@ -22,7 +22,8 @@ from dsdlib.imp import Stack, State
 from dsdlib.results import REWIND, Store, best_round, describe_machine, load_tensors
 from dsdlib.training import Network
 
-Wanted = dict[RunConfig, set[int | str]]  # rounds whose weights somebody needs: numbers, "dense" or "best"
+# Runs to be trained, and the rounds of each whose weights somebody needs: numbers, "dense" or "best".
+Wanted = dict[RunConfig, set[int | str]]
 
 
 def sweep(
@@ -40,7 +41,8 @@ def sweep(
     ``jobs`` worker processes (−1: one a core), each on one thread, take stacks of at most ``stack_size`` runs through
     joblib, whose `parallel_config` may send them elsewhere. ``keep`` names rounds whose weights must be in the store
     (numbers, ``dense``, ``best``): a finished run without them is trained again. Killed at any moment, the same call
-    goes on from the last finished rounds. Raises `ConfigError` before any training when a run is impossible.
+    goes on from the last finished rounds. Raises `ConfigError` before any training when a run is impossible. Finished
+    runs are read even where their data set is absent, and need no teacher.
     """
     runs, keep = list(dict.fromkeys(runs)), set(keep)
     target = imp.resolve_device(device)
@@ -50,17 +52,13 @@ def sweep(
         raise ConfigError(f"keep = {odd}: unknown rounds; allowed: dense, best, or numbers from 0")
     store = Store(results)
     levels = _teachers_first(runs)
-    everyone = [config for level in levels for config in level]
-    for config in {config.vary(seed=0): config for config in everyone}.values():
+    _set_aside_changed(store, levels)
+    wanted = _wanted(store, levels, runs, keep)
+    for config in {config.vary(seed=0): config for config in wanted}.values():
         imp.check(config)
-    shapes = {imp.stack_shape(config): config for config in everyone}
-    identities = {shape: imp.identity(config) for shape, config in shapes.items()}
-    for config in everyone:
-        store.set_aside_if_changed(config, identities[imp.stack_shape(config)])
-    wanted = _wanted(levels, runs, keep)
-    with _progress(store, everyone, progress):
+    with _progress(store, [*runs, *(config for config in wanted if config not in runs)], progress):
         for level in levels:
-            stacks = _stacks([c for c in level if not _finished(store, c, wanted[c])], jobs, stack_size)
+            stacks = _stacks([config for config in level if config in wanted], jobs, stack_size)
             work = (joblib.delayed(_train_stack)(stack, wanted, store.root, str(target)) for stack in stacks)
             joblib.Parallel(n_jobs=max(1, min(joblib.effective_n_jobs(jobs), len(stacks))))(work)
     return store.table(runs)
@@ -111,13 +109,34 @@ def _teachers_first(runs: list[RunConfig]) -> list[list[RunConfig]]:
     return [list(levels[number]) for number in sorted(levels)]
 
 
-def _wanted(levels: list[list[RunConfig]], runs: list[RunConfig], keep: Iterable[int | str]) -> Wanted:
-    wanted: Wanted = {config: set() for level in levels for config in level}
-    for config in runs:
-        wanted[config] |= {round_ for round_ in keep if round_ in ("dense", "best") or round_ <= config.rounds}
-    for config in wanted:
-        if config.teacher is not None:
-            wanted[config.teacher].add(config.teacher_round)
+def _set_aside_changed(store: Store, levels: list[list[RunConfig]]) -> None:
+    """Runs begun with other data or another network than their names stand for today. Where the data are absent that
+    cannot be told, and the runs stand."""
+    begun = defaultdict(list)
+    for config in (config for level in levels for config in level):
+        if store.rows(config):
+            begun[imp.stack_shape(config)].append(config)
+    for group in begun.values():
+        with suppress(ConfigError):
+            now = imp.identity(group[0])
+            for config in group:
+                store.set_aside_if_changed(config, now)
+
+
+def _wanted(store: Store, levels: list[list[RunConfig]], runs: list[RunConfig], keep: set[int | str]) -> Wanted:
+    """What is not finished yet, students before their teachers: a teacher is needed by unfinished students alone."""
+    asked = dict.fromkeys(runs)
+    needed: Wanted = defaultdict(set)
+    wanted: Wanted = {}
+    for config in (config for level in reversed(levels) for config in level):
+        if config in asked:
+            needed[config] |= {round_ for round_ in keep if round_ in ("dense", "best") or round_ <= config.rounds}
+        elif config not in needed:
+            continue
+        if not _finished(store, config, needed[config]):
+            wanted[config] = needed[config]
+            if config.teacher is not None:
+                needed[config.teacher].add(config.teacher_round)
     return wanted
 
 

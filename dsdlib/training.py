@@ -46,7 +46,8 @@ class Network:
     def __call__(self, parameters: dict[str, Tensor], x: Tensor) -> Tensor:
         if self.stackable:
             return self._stacked(parameters, x)
-        return functional_call(self.module, {n: p[0] for n, p in parameters.items()}, (x[0],)).unsqueeze(0)
+        single = {name: _channels_last(part[0]) for name, part in parameters.items()}
+        return functional_call(self.module, single, (x[0],)).unsqueeze(0)
 
     def _stacked(self, parameters: dict[str, Tensor], x: Tensor) -> Tensor:
         # Weight times input, not input times weight: the weights' gradients then come out in the weights' own layout.
@@ -68,6 +69,11 @@ class Network:
     def set_buffers(self, values: dict[str, Tensor]) -> None:
         for name, buffer in self.module.named_buffers():
             buffer.copy_(values[name])
+
+
+def _channels_last(part: Tensor) -> Tensor:
+    """The layout in which two-dimensional convolutions, and all that follows them, are fastest."""
+    return part.contiguous(memory_format=torch.channels_last) if part.dim() == 4 else part
 
 
 @dataclass

@@ -89,7 +89,14 @@ def a_table(test, train=None):
     test = np.asarray(test, dtype=float)
     train = test if train is None else np.asarray(train, dtype=float)
     rows = [
-        {"seed": s, "round": r, "sparsity": 1 - 0.8**r, "test_accuracy": test[s, r], "train_accuracy": train[s, r]}
+        {
+            "seed": s,
+            "round": r,
+            "sparsity": 1 - 0.8**r,
+            "remaining_weights": round(10_000 * 0.8**r),
+            "test_accuracy": test[s, r],
+            "train_accuracy": train[s, r],
+        }
         for s in range(test.shape[0])
         for r in range(test.shape[1])
     ]
@@ -121,11 +128,12 @@ def test_wiggles_alone_are_not_taken_for_a_valley():
 def test_valleys_gives_a_row_per_value_with_places_as_sparsities():
     dipping, falling = a_table([[0.62, 0.46, 0.59, 0.34]] * 3), a_table([[0.9, 0.8, 0.7, 0.6]] * 3)
     both = pd.concat([dipping.assign(noise_rate=0.4), falling.assign(noise_rate=0.0)])
-    none, deep = curves.valleys(both, ["noise_rate"]).to_dict("records")
+    deep, none = curves.valleys(both.sort_values("noise_rate", ascending=False), ["noise_rate"]).to_dict("records")
     assert (deep["noise_rate"], deep["seeds"]) == (0.4, 3)
     assert deep["depth"] == pytest.approx(0.13)
     assert [deep[f"{n}_sparsity"] for n in ("shoulder", "bottom", "peak")] == pytest.approx([0, 0.2, 0.36])
     assert [deep[f"{n}_accuracy"] for n in ("shoulder", "bottom", "peak")] == pytest.approx([0.62, 0.46, 0.59])
+    assert deep["bottom_weights"] == 8000 and pd.isna(none["bottom_weights"])
     assert (none["noise_rate"], none["seeds"], none["depth"]) == (0.0, 3, 0)
     assert np.isnan([none["bottom_sparsity"], none["peak_accuracy"]]).all()
 

@@ -1,0 +1,106 @@
+"""When to stop pruning: rules that see validation accuracy and the neurons' entropy, what they find and what they cost.
+
+Pruning goes on round by round until a rule says stop; of the networks trained by then one takes the sparsest whose
+validation accuracy lies within a tolerance of the best. DSD2 publishes no rule; these are our reading of it.
+"""
+
+import numpy as np
+import pandas as pd
+
+from dsdlib.config import ConfigError
+from dsdlib.curves import CLEAR, Interval, by_seed, over_seeds, valley
+
+EARLY, ARMED, NEVER, ORACLE = "early stop", "entropy-armed stop", "no stop", "oracle"
+RULES = (EARLY, ARMED, NEVER, ORACLE)
+
+
+def check(tolerance: float, level: float, validation_fraction: float) -> None:
+    """Raises `ConfigError`, before any training, for rules that cannot decide."""
+    if not 0 <= tolerance < 1:
+        raise ConfigError(f"tolerance = {tolerance}: a share of the validation data, from 0 to less than 1")
+    if not 0 < level <= 1:
+        raise ConfigError(f"level = {level}: a share of the dense network's entropy, above 0 and at most 1")
+    if validation_fraction == 0:
+        raise ConfigError("validation_fraction = 0: stopping rules decide by validation accuracy; hold some data out")
+
+
+def early_stop(accuracy: np.ndarray, tolerance: float) -> int:
+    """The usual early stop: the first round whose accuracy lies more than ``tolerance`` below the dense network's.
+
+    ``accuracy`` is (rounds,). Without such a round, the last.
+    """
+    return _first(accuracy < accuracy[0] - tolerance)
+
+
+def entropy_armed_stop(accuracy: np.ndarray, entropy: np.ndarray, tolerance: float, level: float) -> int:
+    """The same stop, deaf until it is armed: then, the first round whose accuracy lies more than ``tolerance`` below
+    the best since. `arming_round` arms it."""
+    start = arming_round(entropy, level)
+    since = accuracy[start:]
+    return start + _first(since < np.maximum.accumulate(since) - tolerance)
+
+
+def arming_round(entropy: np.ndarray, level: float) -> int:
+    """The first round whose entropy, (rounds,), lies below ``level`` times the dense network's, else the last."""
+    return _first(entropy < level * entropy[0])
+
+
+def arming_gap(table: pd.DataFrame, level: float) -> Interval:
+    """How many rounds lie between `arming_round` and the bottom of the test curve's valley, on the mean curves of runs
+    that differ in their seed alone; not a number without a clear valley."""
+
+    def gap(mean: np.ndarray) -> float:
+        entropy, test = mean
+        found = valley(test)
+        return np.nan if found.depth <= CLEAR else abs(arming_round(entropy, level) - found.bottom)
+
+    return over_seeds(np.stack([by_seed(table, "entropy"), by_seed(table)], axis=1), gap)
+
+
+def taken(accuracy: np.ndarray, last: int, tolerance: float) -> int:
+    """Of the rounds up to ``last``, the sparsest whose accuracy lies within ``tolerance`` of the best of them."""
+    trained = accuracy[: last + 1]
+    return int(np.flatnonzero(trained >= trained.max() - tolerance)[-1])
+
+
+def _first(where: np.ndarray) -> int:
+    return int(np.argmax(where)) if where.any() else len(where) - 1
+
+
+def outcomes(table: pd.DataFrame, tolerance: float, level: float) -> pd.DataFrame:
+    """A row for each run of the tidy table and each rule: the run's configuration, ``rule``, ``trainings`` it paid for,
+    ``round`` it took, with its ``sparsity`` and ``test_accuracy``; ``train_flops`` and ``train_flops_sparse`` up to the
+    stop; ``regret``, the test accuracy missed.
+
+    The oracle sees the test set: it takes the sparsest round within ``tolerance`` of the best and stops there.
+    Regret is measured from the best round's.
+    """
+    rows = []
+    for _, run in table.sort_values("round", kind="stable").groupby("key", sort=False):
+        validation, test, entropy = (run[f].to_numpy() for f in ("validation_accuracy", "test_accuracy", "entropy"))
+        best = taken(test, len(test) - 1, tolerance)
+        stops = {
+            EARLY: early_stop(validation, tolerance),
+            ARMED: entropy_armed_stop(validation, entropy, tolerance, level),
+            NEVER: len(test) - 1,
+            ORACLE: best,
+        }
+        for rule, last in stops.items():
+            chosen = best if rule == ORACLE else taken(validation, last, tolerance)
+            paid = run[["train_flops", "train_flops_sparse"]].iloc[: last + 1].sum()
+            found = {"rule": rule, "trainings": last + 1, **paid, "regret": test.max() - test[chosen]}
+            rows.append(run.iloc[chosen].to_dict() | found)
+    return pd.DataFrame(rows)
+
+
+def summary(outcomes: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """Means over seeds, a row for each value of the columns ``by`` and each rule."""
+    measures = ["trainings", "sparsity", "test_accuracy", "regret", "train_flops", "train_flops_sparse"]
+    return outcomes.groupby([*by, "rule"], sort=False)[measures].mean().reset_index()
+
+
+def advantage(one: pd.DataFrame, other: pd.DataFrame, measure: str, relative: bool = False) -> Interval:
+    """By how much the outcomes ``one`` exceed ``other`` in a measure, in hundredths (accuracies: points) or, when
+    ``relative``, in percent of the other; mean over seeds, which both share, and its interval."""
+    a, b = (part.set_index("seed")[measure].sort_index() for part in (one, other))
+    return over_seeds(100 * ((a / b - 1) if relative else (a - b)).to_numpy(), float)
