@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, PercentFormatter
+from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, MaxNLocator
 
 INK, MUTED = "#22262b", "#6b7280"
 PALETTE = "flare"
@@ -69,7 +69,7 @@ def weights_axis(ax: Axes) -> None:
 def measure_axis(ax: Axes, label: str = "Accuracy (%)") -> None:
     """The y axis; fractions whose unit is % or points are shown in hundredths."""
     if label.endswith(("(%)", "(points)")):
-        ax.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0, symbol=""))
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda fraction, _: f"{100 * fraction:g}"))
     ax.set_ylabel(label)
 
 
@@ -123,7 +123,9 @@ def _ordered(column: pd.Series) -> bool:
     return pd.api.types.is_numeric_dtype(column)
 
 
-def depths(valleys: pd.DataFrame, x: str, hue: str | None = None, label: str = "", ax: Axes | None = None) -> Axes:
+def depths(
+    valleys: pd.DataFrame, x: str, hue: str | None = None, label: str | None = None, ax: Axes | None = None
+) -> Axes:
     """Depth of the valley, with its interval, for each value of ``x``; a line for each value of ``hue``."""
     ax = ax or plt.subplots()[1]
     values = sorted(valleys[x].unique()) if _ordered(valleys[x]) else list(valleys[x].unique())
@@ -135,7 +137,7 @@ def depths(valleys: pd.DataFrame, x: str, hue: str | None = None, label: str = "
         ax.errorbar(at, group["depth"], bars, fmt=style, capsize=4, color=colour, label=value)
     names = [f"{v:g}" if isinstance(v, float) else str(v) for v in values]
     ax.set_xticks(range(len(values)), names, **({} if _ordered(valleys[x]) else {"rotation": 30, "ha": "right"}))
-    ax.set_xlabel(label or x.replace("_", " ").capitalize())
+    ax.set_xlabel(x.replace("_", " ").capitalize() if label is None else label)
     measure_axis(ax, "Depth of the valley (points)")
     ax.axhline(0, color=MUTED, lw=1)
     if hue:
@@ -228,6 +230,7 @@ def stops(outcomes: pd.DataFrame, hue: str, ax: Axes | None = None) -> Axes:
     ax.plot([], [], " ", label="Rule")
     for rule, marker in zip(rules, MARKERS, strict=False):
         ax.plot([], [], marker, color=MUTED, label=rule)
+    ax.xaxis.set_major_locator(MaxNLocator(5))
     ax.xaxis.set_major_formatter(EngFormatter("FLOP"))
     ax.set_xlabel("Training up to the stop")
     measure_axis(ax, "Test accuracy (%)")
