@@ -165,7 +165,7 @@ class Stack:
             self._recipe(round_),
             self.generators("order", round_),
             start,
-            self._mark_rewind_point if rewinds and round_ == 0 else lambda iteration, weights: None,
+            self._mark_rewind_point if rewinds and round_ == 0 else None,
         )
         return State(weights, state.masks, self.network.buffers())
 

@@ -15,6 +15,7 @@ from torch.nn.functional import cross_entropy
 from dsdlib.data import augmented
 from dsdlib.distillation import distillation_loss
 from dsdlib.entropy import NeuronStates
+from dsdlib.sparse import SparseLearner, worth_it
 
 ELEMENTWISE = (nn.ReLU, nn.LeakyReLU, nn.Tanh, nn.Sigmoid, nn.GELU, nn.SiLU, nn.ELU, nn.Softplus, nn.Identity)
 
@@ -105,6 +106,28 @@ class Recipe:
         return 0.1 ** sum(milestone <= epoch for milestone in self.milestones)
 
 
+class DenseLearner:
+    """A stack in training: its parameters are views of the matrix of weights, pruned ones held at zero by the masks."""
+
+    def __init__(self, network: Network, weights: dict[str, Tensor], masks: dict[str, Tensor]):
+        self.network = network
+        self.named = {name: part.requires_grad_() for name, part in weights.items()}
+        self.parameters, self.masks = list(weights.values()), list(masks.values())
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.network(self.named, x)
+
+    def gradients(self, loss: Tensor) -> tuple[Tensor, ...]:
+        return torch.autograd.grad(loss, self.parameters)
+
+    def spread(self, values: Tensor) -> list[Tensor]:
+        """One value a run, in a shape that goes with each parameter's."""
+        return [values.view(-1, *[1] * (part.dim() - 1)) for part in self.parameters]
+
+    def write(self, weights: dict[str, Tensor]) -> None:
+        """Nothing to do: the parameters are the weights."""
+
+
 def train(
     network: Network,
     weights: Tensor,
@@ -113,7 +136,7 @@ def train(
     recipe: Recipe,
     generators: list[torch.Generator],
     start: int = 0,
-    at_iteration: Callable[[int, Tensor], None] = lambda iteration, weights: None,
+    at_iteration: Callable[[int, Tensor], None] | None = None,
 ) -> Tensor:
     """Train (runs, parameters) ``weights`` from iteration ``start`` to the recipe's end, and return them.
 
@@ -122,21 +145,26 @@ def train(
     """
     network.module.train()
     weights = weights * masks
-    parameters = {name: part.requires_grad_() for name, part in network.parameters(weights).items()}
-    velocity, kept = (list(network.parameters(t).values()) for t in (torch.zeros_like(weights), masks))
+    sparse = network.stackable and at_iteration is None and worth_it(masks)
+    parts = network.parameters(weights), network.parameters(masks)
+    learner = SparseLearner(network.module, *parts) if sparse else DenseLearner(network, *parts)
+    velocity, decay = [torch.zeros_like(part) for part in learner.parameters], learner.spread(recipe.weight_decay)
     steps = -(-lessons.rows.shape[1] // recipe.batch_size)
     for epoch in range(start // steps, recipe.epochs):
-        lr = recipe.lr * recipe.factor(epoch)
+        lr = learner.spread(recipe.lr * recipe.factor(epoch))
         for step, (positions, x) in enumerate(_batches(lessons, recipe, generators)):
             iteration = epoch * steps + step
             if iteration < start:
                 continue
-            at_iteration(iteration, weights)
-            loss = _loss(network(parameters, x), positions, x, lessons, recipe)
-            gradients = torch.autograd.grad(loss, list(parameters.values()))
-            for part in zip(parameters.values(), gradients, velocity, kept, strict=True):
-                _sgd_step(*part, lr, recipe.weight_decay, recipe.momentum)
-    return weights
+            if at_iteration is not None:
+                at_iteration(iteration, weights)
+            loss = _loss(learner(x), positions, x, lessons, recipe)
+            for part in zip(
+                learner.parameters, learner.gradients(loss), velocity, learner.masks, lr, decay, strict=True
+            ):
+                _sgd_step(*part, recipe.momentum)
+    learner.write(parts[0])
+    return weights.detach()
 
 
 def _batches(lessons: Lessons, recipe: Recipe, generators: list[torch.Generator]) -> Iterator[tuple[Tensor, Tensor]]:
@@ -168,18 +196,18 @@ def _sgd_step(
     weights: Tensor,
     gradient: Tensor,
     velocity: Tensor,
-    masks: Tensor,
+    mask: Tensor | None,
     lr: Tensor,
     decay: Tensor,
     momentum: float,
 ) -> None:
-    """`torch.optim.SGD`'s step of one parameter, (runs, …), with a learning rate and a weight decay for each run, then
-    the mask."""
-    lr, decay = (value.view(-1, *[1] * (weights.dim() - 1)) for value in (lr, decay))
+    """`torch.optim.SGD`'s step of one parameter, learning rate and weight decay spread over it, then the mask."""
     gradient.addcmul_(weights, decay)
     if momentum:
         gradient = velocity.mul_(momentum).add_(gradient)
-    weights.addcmul_(gradient, lr, value=-1).mul_(masks)
+    weights.addcmul_(gradient, lr, value=-1)
+    if mask is not None:
+        weights.mul_(mask)
 
 
 @torch.no_grad()
