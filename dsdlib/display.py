@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections.abc import Callable
 from html import escape
 
 import pandas as pd
@@ -9,6 +10,7 @@ from IPython.display import Markdown, display
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter
+from pandas.api.types import is_float_dtype, is_integer_dtype
 
 from dsdlib.claims import Claim, effect
 from dsdlib.config import RunConfig
@@ -52,12 +54,19 @@ def show_claims(claims: list[Claim]) -> None:
 def show_table(table: pd.DataFrame, **formats: str) -> None:
     """A small table of results. ``formats`` gives columns a format of their own (``trainings="{:.1f}"``); other
     fractions are in percent, and FLOPs have a prefix."""
-    flops = {name: EngFormatter("FLOP", places=1) for name in table if name.endswith(("flops", "flops_sparse"))}
-    formatters = flops | {name: text.format for name, text in formats.items()}
-    table = table.rename(columns=_spoken)
-    options = {"index": False, "na_rep": "–", "float_format": "{:.1%}".format}
-    options["formatters"] = {_spoken(name): formatter for name, formatter in formatters.items()}
-    _show(table.to_html(border=0, **options), table.to_string(**options), None, None)
+    cells = pd.DataFrame({_spoken(name): table[name].map(_writer(table[name], formats.get(name))) for name in table})
+    _show(cells.to_html(border=0, index=False), cells.to_string(index=False), None, None)
+
+
+def _writer(column: pd.Series, form: str | None) -> Callable[[object], str]:
+    """How a column's values are written."""
+    if form is not None:
+        write = form.format
+    elif column.name.endswith(("flops", "flops_sparse")):
+        write = EngFormatter("FLOP", places=1)
+    else:
+        write = "{:.1%}".format if is_float_dtype(column) else "{:,}".format if is_integer_dtype(column) else str
+    return lambda value: "–" if pd.isna(value) else write(value)
 
 
 def show_text(text: str) -> None:

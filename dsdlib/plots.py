@@ -52,7 +52,7 @@ def set_theme() -> None:
 def sparsity_axis(ax: Axes, sparsest: float) -> None:
     """Sparsity in percent, spread out where the weights run out: even steps of pruning are even on the axis."""
     ax.set_xscale("function", functions=(lambda s: -np.log1p(-np.minimum(s, 1 - 1e-9)), lambda t: -np.expm1(-t)))
-    ax.set_xlim(0, sparsest)
+    ax.set_xlim(0, sparsest or 0.5)
     ax.xaxis.set_major_locator(FixedLocator([tick for tick in TICKS if tick <= sparsest]))
     ax.xaxis.set_minor_locator(FixedLocator([]))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda s, _: f"{100 * s:g}"))
@@ -154,7 +154,7 @@ def phase_map(phases: pd.DataFrame, by: str, label: str, ax: Axes | None = None)
         at = [values.index(value) for value in part[by]]
         ax.barh(at, part["ends"] - part["begins"], left=part["begins"], color=colour, ec=MUTED, label=phase, lw=0.6)
     sparsity_axis(ax, phases["ends"].max())
-    ax.set_yticks(range(len(values)), [f"{v:.0%}" if isinstance(v, float) else str(v) for v in values])
+    ax.set_yticks(range(len(values)), [f"{100 * v:g}%" if isinstance(v, float) else str(v) for v in values])
     ax.set_ylabel(label)
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(PHASE_COLOURS))
     return ax
@@ -200,7 +200,7 @@ def beside(ax: Axes, points: pd.DataFrame, colours: dict[str, str]) -> None:
         ax.errorbar(
             part["sparsity"], part["value"], part["reading_error"], color=colour, label=f"Published: {series}", **style
         )
-    ax.legend()
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
 
 
 def entropies(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
@@ -236,6 +236,15 @@ def stops(outcomes: pd.DataFrame, hue: str, ax: Axes | None = None) -> Axes:
     measure_axis(ax, "Test accuracy (%)")
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
     return ax
+
+
+def stops_beside(ax: Axes, points: pd.DataFrame) -> None:
+    """Published stops (`dsdlib.published.figure` with the axis ``train_pflops``) over ours, hollow and named."""
+    ax.plot(1e15 * points["train_pflops"], points["value"], "o", mfc="white", color=INK, ms=9, label="Published")
+    for point in points.itertuples():
+        where = {"xytext": (8, 0), "textcoords": "offset points", "va": "center", "size": "small"}
+        ax.annotate(point.series, (1e15 * point.train_pflops, point.value), **where)
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
 
 
 def against(table: pd.DataFrame, x: str, y: str, hue: str, xlabel: str, ylabel: str, ax: Axes | None = None) -> Axes:

@@ -6,21 +6,22 @@ import numpy as np
 import pandas as pd
 
 from dsdlib.config import ConfigError
-from dsdlib.curves import valley
+from dsdlib.curves import CLEAR, valley
 
 FILE = Path(__file__).with_name("published_curves.csv")
+READ_TO = 1e-5  # the file's sparsities have six digits
 MEASURES = {"test_acc_percent": "test_accuracy", "train_acc_percent": "train_accuracy"}
 
 
-def figure(name: str) -> pd.DataFrame:
+def figure(name: str, axis: str = "sparsity") -> pd.DataFrame:
     """A published figure's points, by PAPER/FIGURE/DATASET, for example ``he2022sparse/Fig. 1/mnist``.
 
     A row a point: ``series``, ``measure`` (the tidy table's name for it), ``noise_rate``, its place in a column named
-    like the axis (``sparsity`` as a fraction, ``train_pflops``), ``value`` and ``reading_error`` as fractions. Raises
-    `ConfigError` for a figure that there is not.
+    like the ``axis`` (``sparsity`` as a fraction, or ``train_pflops``), ``value`` and ``reading_error`` as fractions.
+    Raises `ConfigError` for a figure that there is not, or not with that axis.
     """
     everything = pd.read_csv(FILE)
-    everything = everything[everything["metric"].isin(MEASURES.keys())]
+    everything = everything[everything["metric"].isin(MEASURES.keys()) & (everything["x_name"] == axis)]
     names = everything[["paper", "figure", "dataset"]].agg("/".join, axis=1)
     if name not in set(names):
         raise ConfigError(f"published = {name!r}: unknown figure; allowed: {', '.join(sorted(set(names)))}")
@@ -30,7 +31,7 @@ def figure(name: str) -> pd.DataFrame:
             "series": found["series"],
             "measure": found["metric"].map(MEASURES),
             "noise_rate": found["noise"].str.split().str[0].astype(float),
-            found["x_name"].iloc[0]: found["x"],
+            axis: found["x"],
             "value": found["value"] / 100,
             "reading_error": found["reading_error"] / 100,
         }
@@ -43,15 +44,16 @@ def compare(table: pd.DataFrame, points: pd.DataFrame) -> pd.DataFrame:
     parts = []
     for measure, series in points.groupby("measure"):
         mean = table.groupby("sparsity")[measure].mean()
-        place, known = -np.log1p(-series["sparsity"]), -np.log1p(-mean.index.to_numpy())
-        parts.append(series.assign(ours=np.interp(place, known, mean, left=np.nan, right=np.nan)))
+        known, at = mean.index.to_numpy(), series["sparsity"]
+        ours = pd.Series(np.interp(np.log1p(-at), np.log1p(-known)[::-1], mean.to_numpy()[::-1]), at.index)
+        parts.append(series.assign(ours=ours.where(at.between(known[0] - READ_TO, known[-1] + READ_TO))))
     compared = pd.concat(parts).sort_index()
     return compared.assign(distance=compared["ours"] - compared["value"])
 
 
 def agreement(compared: pd.DataFrame) -> pd.DataFrame:
     """How near ours comes, a row a series: mean and largest distance (in either direction), where the largest lies,
-    the reading error, and the sparsity of valley and second peak in both (places only where both have a valley)."""
+    the reading error, and the sparsity of valley and second peak in each, where it has a clear valley."""
     rows = []
     for series, part in compared.dropna(subset="ours").groupby("series", sort=False):
         gap, sparsity = part["distance"].abs(), part["sparsity"].to_numpy()
@@ -66,8 +68,8 @@ def agreement(compared: pd.DataFrame) -> pd.DataFrame:
         }
         for place, name in (("bottom", "valley"), ("peak", "peak")):
             for whose, found in (("published", theirs), ("ours", ours)):
-                at = getattr(found, place)
-                row[f"{name}_{whose}"] = np.nan if at is None else sparsity[at]
+                clear = found.depth > CLEAR
+                row[f"{name}_{whose}"] = sparsity[getattr(found, place)] if clear else np.nan
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -75,8 +77,8 @@ def agreement(compared: pd.DataFrame) -> pd.DataFrame:
 def in_words(compared: pd.DataFrame) -> str:
     """The agreement of each series as a sentence, its numbers in points."""
     said = [
-        f"{row.series}: {100 * row.mean_distance:.1f} points on average, {100 * row.largest_distance:.1f} at most "
+        f"{row.series} {100 * row.mean_distance:.1f} points on average, {100 * row.largest_distance:.1f} at most "
         f"(at {row.at_sparsity:.1%} sparsity), read to within {100 * row.reading_error:.1f}"
         for row in agreement(compared).itertuples()
     ]
-    return f"Distance from the published curve. {'; '.join(said)}."
+    return f"Distance from the published curve: {'; '.join(said) or 'no point to compare'}."

@@ -72,19 +72,17 @@ def outcomes(table: pd.DataFrame, tolerance: float, level: float) -> pd.DataFram
     ``round`` it took, with its ``sparsity`` and ``test_accuracy``; ``train_flops`` and ``train_flops_sparse`` up to the
     stop; ``regret``, the test accuracy missed.
 
-    The oracle sees the test set: it takes the sparsest round within ``tolerance`` of the best and stops there.
-    Regret is measured from the best round's.
+    A network without ReLU neurons has no entropy, and no row for the rule that needs it. The oracle sees the test set:
+    it takes the sparsest round within ``tolerance`` of the best and stops there. Regret is measured from the best's.
     """
     rows = []
     for _, run in table.sort_values("round", kind="stable").groupby("key", sort=False):
-        validation, test, entropy = (run[f].to_numpy() for f in ("validation_accuracy", "test_accuracy", "entropy"))
+        validation, test = run["validation_accuracy"].to_numpy(), run["test_accuracy"].to_numpy()
         best = taken(test, len(test) - 1, tolerance)
-        stops = {
-            EARLY: early_stop(validation, tolerance),
-            ARMED: entropy_armed_stop(validation, entropy, tolerance, level),
-            NEVER: len(test) - 1,
-            ORACLE: best,
-        }
+        stops = {EARLY: early_stop(validation, tolerance)}
+        if "entropy" in run:
+            stops[ARMED] = entropy_armed_stop(validation, run["entropy"].to_numpy(), tolerance, level)
+        stops |= {NEVER: len(test) - 1, ORACLE: best}
         for rule, last in stops.items():
             chosen = best if rule == ORACLE else taken(validation, last, tolerance)
             paid = run[["train_flops", "train_flops_sparse"]].iloc[: last + 1].sum()

@@ -117,7 +117,7 @@ def _set_aside_changed(store: Store, levels: list[list[RunConfig]]) -> None:
         if store.rows(config):
             begun[imp.stack_shape(config)].append(config)
     for group in begun.values():
-        with suppress(ConfigError):
+        with suppress(Exception):  # a user's own loader may raise anything; unfinished runs are checked again
             now = imp.identity(group[0])
             for config in group:
                 store.set_aside_if_changed(config, now)

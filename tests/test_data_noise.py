@@ -176,6 +176,18 @@ def test_human_labels_that_do_not_belong_are_refused(people, where, message):
         labels_of(noise_kind="human", noise_labels=where)
 
 
+def test_only_peoples_labels_whose_file_is_there_are_at_hand(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("DSDLIB_DATA", str(tmp_path))
+    (tmp_path / "deep").mkdir()
+    for name in ("ten.npz", "deep/hundred.npz"):
+        np.savez(tmp_path / name, worse=np.zeros(3))
+    there = ["ten.npz:worse", "deep/hundred.npz:fine", "ten.npz:aggregate"]
+    assert data.at_hand(there) == there and data.at_hand([]) == []
+    assert capsys.readouterr().out == ""
+    assert data.at_hand(["lost.npz:worse", *there[:2], "deep:worse", there[2]]) == there
+    assert capsys.readouterr().out == f"Left out, as {tmp_path} has no such file: lost.npz:worse, deep:worse\n"
+
+
 def image_folder(root, classes=("cat", "dog"), size=(6, 5), count=3):
     """PNGs whose red value tells the part, the class and the number."""
     for p, part in enumerate(("train", "test")):

@@ -3,6 +3,7 @@
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,9 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 from dsdlib import ConfigError, RunConfig, data, imp, load_model, results, sweep
 from dsdlib.results import Store, best_round
@@ -73,19 +76,25 @@ def forbid_training(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(imp, "run_rounds", lambda *_: pytest.fail("something is trained"))
 
 
-# No work twice ----------------------------------------------------------------------------------------------------
-
-
-def test_finished_runs_are_not_trained_again(tiny: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    runs = tiny.grid(seed=[0, 1])
-    table = sweep(runs, progress=False)
+def watch_training(patch: pytest.MonkeyPatch) -> list[RunConfig]:
+    """The runs that are trained from now on, as they come."""
     trained, run_rounds = [], imp.run_rounds
 
     def counting(stack: imp.Stack, *more: Any) -> None:
         trained.extend(stack.configs)
         run_rounds(stack, *more)
 
-    monkeypatch.setattr(imp, "run_rounds", counting)
+    patch.setattr(imp, "run_rounds", counting)
+    return trained
+
+
+# No work twice ----------------------------------------------------------------------------------------------------
+
+
+def test_finished_runs_are_not_trained_again(tiny: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = tiny.grid(seed=[0, 1])
+    table = sweep(runs, progress=False)
+    trained = watch_training(monkeypatch)
     pd.testing.assert_frame_equal(sweep(runs, progress=False), table, check_exact=True)
     assert trained == []
     sweep(tiny.grid(seed=[0, 1, 2]), progress=False)
@@ -94,6 +103,53 @@ def test_finished_runs_are_not_trained_again(tiny: RunConfig, monkeypatch: pytes
 
 def test_the_same_run_twice_is_trained_and_listed_once(tiny: RunConfig) -> None:
     assert len(sweep([tiny, tiny.vary()], progress=False)) == 3
+
+
+def write_photos(folder: Path) -> None:
+    """An image folder: 20 training and 2 test images of each of two classes."""
+    shades = np.random.default_rng(0).integers(0, 256, (2, 22, 4, 4, 3), dtype=np.uint8)
+    for name, images in zip(("cat", "dog"), shades, strict=True):
+        for number, image in enumerate(images):
+            part = folder / ("train" if number < 20 else "test") / name
+            part.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(part / f"{number:02}.png")
+
+
+def test_finished_runs_are_read_where_their_data_set_is_absent(
+    tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DSDLIB_DATA", str(tmp_path / "here"))
+    write_photos(tmp_path / "here" / "photos")
+    runs = tiny.grid(dataset=["folder:photos", "digits"], batch_size=[8])
+    table = sweep(runs, progress=False)
+    monkeypatch.setenv("DSDLIB_DATA", str(tmp_path / "nowhere"))  # under this name nothing was loaded before
+    with monkeypatch.context() as patch, warnings.catch_warnings(action="error"):
+        forbid_training(patch)
+        patch.setattr(imp, "check", lambda _: pytest.fail("a finished run is checked"))
+        pd.testing.assert_frame_equal(sweep(runs, progress=False), table, check_exact=True)
+    for unfinished in (runs[0].vary(seed=1), runs[0].vary(rounds=3)):
+        with pytest.raises(ConfigError, match=r"'folder:photos': no folder .*nowhere.photos.train"):
+            sweep([*runs, unfinished], progress=False)
+    with pytest.raises(ConfigError, match="'folder:photos'"):
+        sweep(runs, keep=[1], progress=False)  # its weights would have to be trained again
+    pd.testing.assert_frame_equal(sweep(runs, progress=False), table, check_exact=True)
+
+
+def test_a_run_without_its_weights_stands_until_they_are_wanted(
+    tiny: RunConfig, results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = sweep([tiny], progress=False)
+    for file in results.rglob("*.safetensors"):
+        file.unlink()
+    left = {"config.json", "rounds.parquet", "provenance.json"}
+    trained = watch_training(monkeypatch)
+    pd.testing.assert_frame_equal(sweep([tiny], progress=False), table, check_exact=True)
+    assert {path.name for path in (results / tiny.key).iterdir()} == left and trained == []
+    alike(sweep([tiny], keep=["best"], progress=False), table)
+    assert trained == [tiny]
+    assert load_model(tiny, "best", results)
+    sweep([tiny], keep=["best"], progress=False)
+    assert trained == [tiny]
 
 
 # The same numbers in any company ----------------------------------------------------------------------------------
@@ -159,6 +215,33 @@ def test_a_finished_teacher_is_trained_again_when_the_round_that_teaches_was_not
     sweep([teacher], progress=False)
     gone = next(r for r in range(4) if not Store().tensor_file(teacher, r).exists())
     assert len(sweep([tiny.vary(teacher=teacher, teacher_round=gone)], progress=False)) == 3
+
+
+def test_only_an_unfinished_student_needs_its_teacher(
+    tiny: RunConfig, results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grandmother, other = tiny.vary(seed=1), tiny.vary(seed=2)
+    mother = tiny.vary(seed=3, teacher=grandmother)
+    child, stepchild = tiny.vary(seed=4, teacher=mother), tiny.vary(seed=4, teacher=other)
+    table = sweep([child, stepchild], progress=False)
+    for teacher in (grandmother, mother, other):
+        shutil.rmtree(results / teacher.key)
+    trained = watch_training(monkeypatch)
+    pd.testing.assert_frame_equal(sweep([child, stepchild], progress=False), table, check_exact=True)
+    assert trained == []
+    assert not any((results / teacher.key).exists() for teacher in (grandmother, mother, other))
+    late = stepchild.vary(seed=5)
+    assert sweep([child, stepchild, late], progress=False)["key"].unique().tolist() == [
+        run.key for run in (child, stepchild, late)
+    ]
+    assert trained == [other, late]  # no more than the unfinished student's own teacher, and that one first
+    shutil.rmtree(results / child.key)
+    alike(sweep([child], progress=False), table[table["key"] == child.key])
+    assert trained[2:] == [grandmother, mother, child]
+    trained.clear()
+    shutil.rmtree(results / grandmother.key)
+    sweep([child.vary(seed=6)], progress=False)
+    assert trained == [child.vary(seed=6)]  # a finished teacher needs none of its own
 
 
 # Killed and resumed -----------------------------------------------------------------------------------------------

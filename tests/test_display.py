@@ -1,0 +1,73 @@
+"""What a reader sees of a table of results."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from bs4 import BeautifulSoup
+
+from dsdlib import display
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """What has been displayed, as bundles of mimetype and content."""
+    bundles = []
+    monkeypatch.setattr(display, "display", lambda bundle, raw: bundles.append(bundle))
+    return bundles
+
+
+def cells(bundle):
+    """A table's rows, head first, as its HTML has them; the text must say the same."""
+    html = BeautifulSoup(bundle["text/html"], "html.parser")
+    rows = [[cell.get_text() for cell in row.find_all(["th", "td"])] for row in html.find_all("tr")]
+    assert [line.split() for line in bundle["text/plain"].splitlines()] == [" ".join(row).split() for row in rows]
+    return rows
+
+
+def test_columns_have_the_format_of_their_kind_or_their_own(shown):
+    table = pd.DataFrame(
+        {
+            "rule": ["early stop", "a < b & c"],
+            "trainings": [12.04, 4.0],
+            "round": [11, 3],
+            "test_accuracy": [0.45678, 1.0],
+            "weight_decay": [1e-4, 0.0],
+            "train_flops": [1.954e16, 999.0],
+            "train_flops_sparse": [2.5e12, 0.0],
+        }
+    )
+    before = table.copy()
+    display.show_table(table, trainings="{:.1f}", weight_decay="{:g}", round="#{}")
+    assert cells(shown[0]) == [
+        ["rule", "trainings", "round", "test accuracy", "weight decay", "train flops", "train flops sparse"],
+        ["early stop", "12.0", "#11", "45.7%", "0.0001", "19.5 PFLOP", "2.5 TFLOP"],
+        ["a < b & c", "4.0", "#3", "100.0%", "0", "999.0 FLOP", "0.0 FLOP"],
+    ]
+    assert shown[0].keys() == {"text/html", "text/plain"}
+    pd.testing.assert_frame_equal(table, before)
+
+
+def test_a_format_of_its_own_goes_before_that_of_the_columns_kind(shown):
+    display.show_table(
+        pd.DataFrame({"train_flops": [1.5e12], "regret": [0.125]}), train_flops="{:.0e}", regret="{:.3f}"
+    )
+    assert cells(shown[0])[1] == ["2e+12", "0.125"]
+
+
+def test_missing_values_are_dashes_whatever_the_columns_format(shown):
+    table = pd.DataFrame(
+        {
+            "test_accuracy": [np.nan, 0.5],
+            "trainings": [1.0, np.nan],
+            "train_flops": [np.nan, 1e9],
+            "teacher": ["a", np.nan],
+            "peak_sparsity": [np.nan, np.nan],
+        }
+    )
+    table["bottom_weights"] = pd.array([8000, None], dtype="Int64")
+    table["nothing"] = None
+    display.show_table(table, trainings="{:.1f}")
+    assert cells(shown[0])[1:] == [
+        ["–", "1.0", "–", "a", "–", "8,000", "–"],
+        ["50.0%", "–", "1.0 GFLOP", "–", "–", "–", "–"],
+    ]
