@@ -2,6 +2,7 @@
 
 import ast
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from dsdlib import ConfigError, RunConfig
 from dsdlib.display import CLAIMS, FIGURE, PROVENANCE
 
 ROOT = Path(__file__).parents[1]
+MNIST_RUN = "03c5b7130defa205"  # He et al. 2022, figure 1, one seed
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 PROFILES = sorted(path for path in (ROOT / "parameters").iterdir() if path.is_dir())
 
@@ -87,6 +89,18 @@ def test_every_image_has_an_alternative_text(executed: nbformat.NotebookNode) ->
 def test_nothing_is_said_on_the_error_stream(executed: nbformat.NotebookNode) -> None:
     outputs = [output for cell in executed.cells for output in cell.get("outputs", [])]
     assert [o for o in outputs if o.output_type == "error" or o.get("name") == "stderr"] == []
+
+
+def test_the_published_paper_scale_run_is_shown_without_its_data(tmp_path: Path, monkeypatch) -> None:
+    """The repository holds that run's table: MNIST itself is not needed to see it."""
+    monkeypatch.setenv("DSDLIB_DATA", str(tmp_path / "nothing"))
+    shutil.copytree(ROOT / "results" / MNIST_RUN, tmp_path / "results" / MNIST_RUN)
+    yaml_file = ROOT / "parameters" / "mnist" / "01_phenomenon.yaml"
+    done = papermill(ROOT / "notebooks" / "01_phenomenon.ipynb", tmp_path, "-f", yaml_file)
+    assert done.returncode == 0, done.stderr
+    captions = [figure["caption"] for figure in shown(nbformat.read(tmp_path / "executed.ipynb", as_version=4), FIGURE)]
+    assert any("Distance from the published curve: test" in caption for caption in captions)
+    assert [path.name for path in (tmp_path / "results").glob("*/*.safetensors")] == []
 
 
 @every_notebook
