@@ -10,6 +10,8 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, MaxNLocator
 
+from dsdlib.curves import CLEAR
+
 INK, MUTED = "#22262b", "#6b7280"
 PALETTE = "flare"
 MARKERS = ("o", "D", "^", "P")
@@ -142,6 +144,20 @@ def depths(
     ax.axhline(0, color=MUTED, lw=1)
     if hue:
         ax.legend(title=hue.replace("_", " ").capitalize())
+    return ax
+
+
+def places(valleys: pd.DataFrame, x: str, ax: Axes | None = None) -> Axes:
+    """Where the mean curve's valley and second peak lie, for each value of ``x`` whose valley is clear."""
+    ax = ax or plt.subplots()[1]
+    values = sorted(valleys[x].unique())
+    at = [values.index(v) for v in valleys[x]]
+    for name, label, colour in (("bottom", "Valley", TEST), ("peak", "Second peak", TRAIN)):
+        ax.plot(at, 100 * valleys[f"{name}_sparsity"].where(valleys["depth"] > CLEAR), "o-", color=colour, label=label)
+    ax.set_xticks(range(len(values)), [str(value) for value in values])
+    ax.set_xlabel(x.replace("_", " ").capitalize())
+    ax.set_ylabel("Sparsity (%)")
+    ax.legend()
     return ax
 
 

@@ -373,3 +373,19 @@ def test_stops_are_marked_at_the_mean_of_each_colour_and_rule():
     costs = ticks(ax.xaxis)
     assert len(costs) > 2 and all(label == f"{place / 1e12:g} TFLOP" for place, label in costs.items())
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("Training up to the stop", "Test accuracy (%)")
+
+
+def test_places_are_drawn_where_the_valley_counts():
+    valleys = pd.DataFrame(
+        {
+            "width": [10, 20, 30],
+            "depth": [0.01, 0.05, 0.1],
+            "bottom_sparsity": [0.5, 0.9, 0.95],
+            "peak_sparsity": [0.8, 0.98, 0.99],
+        }
+    )
+    ax = plots.places(valleys, "width")
+    bottom, peak = (line.get_ydata() for line in ax.get_lines())
+    assert bottom == pytest.approx([np.nan, 90, 95], nan_ok=True)
+    assert peak == pytest.approx([np.nan, 98, 99], nan_ok=True)
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["10", "20", "30"]
