@@ -86,9 +86,10 @@ def show_provenance(table: pd.DataFrame, runs: list[RunConfig]) -> None:
     unique = {name: sorted({str(p[name]) for p in made}) for name in ("device", "processor", "commit", "python")}
     versions = sorted({" ".join(f"{k} {v}" for k, v in p["versions"].items()) for p in made})
     data = sorted({f"{run.dataset} (SHA-256 {p['data_sha256'][:16]}…)" for run, p in sessions})
+    count = table["key"].nunique()
     facts = {
         "Data": ", ".join(data),
-        "Runs": f"{table['key'].nunique()} runs, {len(table)} trainings",
+        "Runs": f"{count} run{'s' * (count != 1)}, {len(table)} trainings",
         "Training time": f"{table['seconds'].sum():,.0f} s, summed over runs",
         "Device": ", ".join(unique["device"]),
         "Processor": ", ".join(unique["processor"]),

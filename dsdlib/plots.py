@@ -94,6 +94,7 @@ def parts(table: pd.DataFrame, series: dict[str, tuple[str, str, str]] = PARTS, 
             ax=ax,
         )
     sparsity_axis(ax, table["sparsity"].max())
+    ax.margins(y=0.1)  # room for a name below the lowest point
     measure_axis(ax)
     return ax
 
