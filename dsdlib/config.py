@@ -18,6 +18,10 @@ Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 
 
+RECIPE = ("epochs", "batch_size", "lr", "momentum", "weight_decay", "milestones")
+RECIPE += ("prunable", "rounds", "amount", "retraining", "rewind_iteration")
+
+
 class ConfigError(ValueError):
     """A value that no run can be made of; the message names it and says what is allowed."""
 
@@ -113,6 +117,12 @@ class RunConfig(BaseModel):
     def vary(self, **changes: Any) -> RunConfig:
         """The same run with some fields changed, validated again."""
         return RunConfig(**{**dict(self), **changes})
+
+    def with_recipe(self, recipe: dict[str, Any]) -> RunConfig:
+        """The same run trained and pruned in another way: only the fields of `RECIPE` may change."""
+        if odd := sorted(recipe.keys() - set(RECIPE)):
+            raise ConfigError(f"recipe {odd}: allowed: {', '.join(RECIPE)}")
+        return self.vary(**recipe)
 
     def grid(self, **axes: Iterable[Any]) -> list[RunConfig]:
         """One run for each combination of the named fields' values, the last name varying fastest."""

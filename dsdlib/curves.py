@@ -175,6 +175,13 @@ def valleys(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     return pd.DataFrame(rows).astype({"bottom_weights": "Int64"})
 
 
+def how_many_clear(valleys: pd.DataFrame) -> str:
+    """Of so many rows of `valleys`, how many valleys are certainly clear, in words."""
+    if valleys["low"].isna().all():
+        return "too few seeds to say"
+    return f"{(valleys['low'] > CLEAR).sum()} of {len(valleys)}, by intervals over seeds"
+
+
 def in_words(sparsities: Sequence[float], test: np.ndarray) -> str:
     """What a test curve does, as a clause whose numbers are the curve's own."""
     found = valley(test)

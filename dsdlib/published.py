@@ -1,5 +1,6 @@
 """Curves read off the papers' figures, to stand beside ours; each point has its reading error."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,19 +14,23 @@ READ_TO = 1e-5  # the file's sparsities have six digits
 MEASURES = {"test_acc_percent": "test_accuracy", "train_acc_percent": "train_accuracy"}
 
 
-def figure(name: str, axis: str = "sparsity") -> pd.DataFrame:
+def figure(name: str, axis: str = "sparsity", series: Sequence[str] = ()) -> pd.DataFrame:
     """A published figure's points, by PAPER/FIGURE/DATASET, for example ``he2022sparse/Fig. 1/mnist``.
 
     A row a point: ``series``, ``measure`` (the tidy table's name for it), ``noise_rate``, its place in a column named
     like the ``axis`` (``sparsity`` as a fraction, or ``train_pflops``), ``value`` and ``reading_error`` as fractions.
-    Raises `ConfigError` for a figure that there is not, or not with that axis.
+    Raises `ConfigError` for a figure that there is not, or not with that axis or one of those ``series``.
     """
     everything = pd.read_csv(FILE)
     everything = everything[everything["metric"].isin(MEASURES.keys()) & (everything["x_name"] == axis)]
     names = everything[["paper", "figure", "dataset"]].agg("/".join, axis=1)
     if name not in set(names):
-        raise ConfigError(f"published = {name!r}: unknown figure; allowed: {', '.join(sorted(set(names)))}")
+        raise ConfigError(f"published figure {name!r}: unknown; allowed: {', '.join(sorted(set(names)))}")
     found = everything[names == name]
+    if series and not set(series) & set(found["series"]):
+        raise ConfigError(
+            f"published figure {name!r}: shows {', '.join(found['series'].unique())}; wanted: {', '.join(series)}"
+        )
     return pd.DataFrame(
         {
             "series": found["series"],

@@ -34,25 +34,28 @@ def early_stop(accuracy: np.ndarray, tolerance: float) -> int:
 
 def entropy_armed_stop(accuracy: np.ndarray, entropy: np.ndarray, tolerance: float, level: float) -> int:
     """The same stop, deaf until it is armed: then, the first round whose accuracy lies more than ``tolerance`` below
-    the best since. `arming_round` arms it."""
+    the best since. `arming_round` arms it; what is never armed goes on to the last round."""
     start = arming_round(entropy, level)
+    if start is None:
+        return len(accuracy) - 1
     since = accuracy[start:]
     return start + _first(since < np.maximum.accumulate(since) - tolerance)
 
 
-def arming_round(entropy: np.ndarray, level: float) -> int:
-    """The first round whose entropy, (rounds,), lies below ``level`` times the dense network's, else the last."""
-    return _first(entropy < level * entropy[0])
+def arming_round(entropy: np.ndarray, level: float) -> int | None:
+    """The first round whose entropy, (rounds,), lies below ``level`` times the dense network's, if there is one."""
+    below = entropy < level * entropy[0]
+    return int(np.argmax(below)) if below.any() else None
 
 
 def arming_gap(table: pd.DataFrame, level: float) -> Interval:
     """How many rounds lie between `arming_round` and the bottom of the test curve's valley, on the mean curves of runs
-    that differ in their seed alone; not a number without a clear valley."""
+    that differ in their seed alone; not a number without a clear valley or where nothing is armed."""
 
     def gap(mean: np.ndarray) -> float:
         entropy, test = mean
-        found = valley(test)
-        return np.nan if found.depth <= CLEAR else abs(arming_round(entropy, level) - found.bottom)
+        found, armed = valley(test), arming_round(entropy, level)
+        return np.nan if found.depth <= CLEAR or armed is None else abs(armed - found.bottom)
 
     return over_seeds(np.stack([by_seed(table, "entropy"), by_seed(table)], axis=1), gap)
 
@@ -70,7 +73,8 @@ def _first(where: np.ndarray) -> int:
 def outcomes(table: pd.DataFrame, tolerance: float, level: float) -> pd.DataFrame:
     """A row for each run of the tidy table and each rule: the run's configuration, ``rule``, ``trainings`` it paid for,
     ``round`` it took, with its ``sparsity`` and ``test_accuracy``; ``train_flops`` and ``train_flops_sparse`` up to the
-    stop; ``regret``, the test accuracy missed.
+    stop; ``regret``, the test accuracy missed; ``beyond``, by how much the best test accuracy after the stop exceeds
+    the accuracy taken (0 where nothing comes after).
 
     A network without ReLU neurons has no entropy, and no row for the rule that needs it. The oracle sees the test set:
     it takes the sparsest round within ``tolerance`` of the best and stops there. Regret is measured from the best's.
@@ -87,6 +91,7 @@ def outcomes(table: pd.DataFrame, tolerance: float, level: float) -> pd.DataFram
             chosen = best if rule == ORACLE else taken(validation, last, tolerance)
             paid = run[["train_flops", "train_flops_sparse"]].iloc[: last + 1].sum()
             found = {"rule": rule, "trainings": last + 1, **paid, "regret": test.max() - test[chosen]}
+            found["beyond"] = test[last + 1 :].max() - test[chosen] if last + 1 < len(test) else 0.0
             rows.append(run.iloc[chosen].to_dict() | found)
     return pd.DataFrame(rows)
 

@@ -24,7 +24,7 @@ class Network:
     """A module as a function of its runs' parameters, each (runs, *shape), and inputs (runs, n, …) → logits (runs, n,
     classes). The parameters are views of a matrix of weights, (runs, parameters).
 
-    A sequence of linear layers and elementwise activations takes any number of runs; any other module takes one, and
+    A sequence of linear layers and elementwise activations, flat inputs, takes any number of runs; others take one, and
     keeps its buffers (BatchNorm's running statistics) itself.
     """
 
@@ -36,8 +36,12 @@ class Network:
 
     @property
     def stackable(self) -> bool:
-        layers = (nn.Linear, nn.Flatten, *ELEMENTWISE)
-        return type(self.module) is nn.Sequential and all(isinstance(m, layers) for m in self.module)
+        if type(self.module) is not nn.Sequential or len(list(self.module.children())) < len(self.module):
+            return False  # a layer that is used twice is a child once
+        kinds = [type(layer) for layer in self.module]
+        flat = all((m.start_dim, m.end_dim) == (1, -1) for m in self.module if isinstance(m, nn.Flatten))
+        first = kinds.index(nn.Linear) if nn.Linear in kinds else len(kinds)
+        return flat and nn.Flatten not in kinds[first:] and set(kinds) <= {nn.Linear, nn.Flatten, *ELEMENTWISE}
 
     def parameters(self, weights: Tensor) -> dict[str, Tensor]:
         """The rows' parameters by name, each (runs, *shape): views, not copies."""

@@ -235,3 +235,11 @@ def test_parameters_that_the_notebook_cannot_take_are_refused(injected: str, mes
 
 def test_a_run_is_made_of_the_parameters_named_like_fields() -> None:
     assert RunConfig.from_parameters({"lr": 0.3, "seeds": [1, 2], "jobs": 2}) == RunConfig(lr=0.3)
+
+
+def test_a_recipe_changes_the_training_and_nothing_else():
+    run = RunConfig(noise_rate=0.5, seed=3)
+    changed = run.with_recipe({"epochs": 20, "milestones": [14], "amount": 0.4})
+    assert changed == run.vary(epochs=20, milestones=(14,), amount=0.4)
+    with pytest.raises(ConfigError, match=r"recipe \['model', 'noise_rate'\]: allowed: epochs, "):
+        run.with_recipe({"epochs": 20, "noise_rate": 0.0, "model": "mlp"})

@@ -219,3 +219,9 @@ def test_verdicts(effect, above, below):
         row = claim.as_dict()
         numbers = [row[name] for name in ("effect", "low", "high")]
         assert numbers == [None if n != n else n for n in (effect.value, effect.low, effect.high)]
+
+
+def test_how_many_valleys_are_certainly_clear():
+    valleys = pd.DataFrame({"low": [0.03, 0.02, NAN]})
+    assert curves.how_many_clear(valleys) == "1 of 3, by intervals over seeds"
+    assert curves.how_many_clear(valleys[2:]) == "too few seeds to say"

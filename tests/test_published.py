@@ -53,7 +53,12 @@ def test_points_by_hand():
 def test_an_unknown_figure_is_refused_and_the_known_ones_named(name):
     with pytest.raises(ConfigError) as refused:
         published.figure(name)
-    assert str(refused.value) == f"published = {name!r}: unknown figure; allowed: {', '.join(ALLOWED)}"
+    assert str(refused.value) == f"published figure {name!r}: unknown; allowed: {', '.join(ALLOWED)}"
+
+
+def test_a_figure_without_the_wanted_series_is_refused():
+    with pytest.raises(ConfigError, match="shows test, train; wanted: vanilla, distilled"):
+        published.figure(MNIST, series=("vanilla", "distilled"))
 
 
 def some_points(sparsity, value, series="test", measure="test_accuracy", reading_error=0.003):

@@ -84,7 +84,7 @@ def test_index_tells_the_claims(made: Path) -> None:
     assert "3 claims: 2 supported, 1 not measured" in text
     rows = [row.get_text("|", strip=True) for row in index.select("table.claims tbody tr:not(.group)")]
     effect = "−15.9 points [−18.2,\N{NO-BREAK SPACE}−13.4]"
-    assert rows[0] == f"<b>&|He 2022|digits|valley|Threshold: 0|{effect}|supported"
+    assert rows[0] == f"<b>&|He 2022|digits|Profile: tiny|valley|Threshold: 0|{effect}|supported"
     assert "It may" in rows[1] and "—|not measured" in rows[1]
     assert index.select_one("tr.group a")["href"] == "01_valley.html"
 

@@ -45,7 +45,7 @@ def test_the_stops_are_those_of_a_loop_that_cannot_look_ahead(run, tolerance, le
     assert armed == prune_until_told(validation, entropy, tolerance, level)
     assert stopping.early_stop(validation[: early + 1], tolerance) == early
     assert stopping.entropy_armed_stop(validation[: armed + 1], entropy[: armed + 1], tolerance, level) == armed
-    assert armed >= stopping.arming_round(entropy, level)
+    assert armed >= (stopping.arming_round(entropy, level) or 0)
 
 
 @pytest.mark.parametrize(
@@ -55,10 +55,10 @@ def test_the_stops_are_those_of_a_loop_that_cannot_look_ahead(run, tolerance, le
         ([0.6, 0.55, 0.4, 0.5, 0.7, 0.65, 0.3], [0.8, 0.7, 0.39, 0.3, 0.2, 0.1, 0.1], 2, 2, 6),
         # Armed at once, it would have stopped in the dip; armed too late, at the last round, it stops there.
         ([0.6, 0.55, 0.4, 0.5, 0.7, 0.65, 0.3], [0.8, 0.3, 0.3, 0.3, 0.2, 0.1, 0.1], 2, 1, 2),
-        ([0.6, 0.55, 0.4, 0.5, 0.7, 0.65, 0.3], [0.8, 0.7, 0.6, 0.5, 0.5, 0.5, 0.4], 2, 6, 6),
+        ([0.6, 0.55, 0.4, 0.5, 0.7, 0.65, 0.3], [0.8, 0.7, 0.6, 0.5, 0.5, 0.5, 0.3], 2, 6, 6),
         ([0.75, 0.625, 0.75, 0.5], [0.8, 0.4, 0.3, 0.2], 3, 2, 3),  # exactly the tolerance, exactly the level: not yet
-        ([0.6, 0.7, 0.8], [0.8, 0.8, 0.9], 2, 2, 2),
-        ([0.6], [0.8], 0, 0, 0),
+        ([0.6, 0.7, 0.8], [0.8, 0.8, 0.9], 2, None, 2),  # never armed, it never stops
+        ([0.6], [0.8], 0, None, 0),
     ],
 )
 def test_stops_by_hand(accuracy, entropy, early, arms, armed):
@@ -129,7 +129,7 @@ def test_honest_rules_never_look_at_the_test_data(run, tolerance, level, random)
     other = np.array(random.sample(list(test), len(test)))
     tables = [a_table([(validation, seen, entropy)]) for seen in (test, other)]
     one, two = (stopping.outcomes(t, tolerance, level).set_index("rule").loc[HONEST] for t in tables)
-    unseen = ["test_accuracy", "regret"]
+    unseen = ["test_accuracy", "regret", "beyond"]
     pd.testing.assert_frame_equal(one.drop(columns=unseen), two.drop(columns=unseen))
     assert two["test_accuracy"].tolist() == [other[r] for r in one["round"]]
 
@@ -187,9 +187,10 @@ def test_an_advantage_is_paired_by_seed():
 def test_the_arming_gap_is_counted_in_rounds_from_the_valleys_bottom():
     validation, test, entropy = [0.5] * 6, [0.6, 0.55, 0.5, 0.45, 0.8, 0.3], np.array([0.8, 0.6, 0.5, 0.45, 0.3, 0.1])
     runs = [(validation, np.add(test, shift), entropy) for shift in (0, 0.01, 0.02)]  # the valley's bottom is round 3
-    for level, gap in ((0.8, 2), (0.6, 0), (0.5, 1), (0.01, 2)):
+    for level, gap in ((0.8, 2), (0.6, 0), (0.5, 1), (0.2, 2)):
         found = stopping.arming_gap(a_table(runs).sample(frac=1, random_state=0), level)
         assert (found.value, found.low, found.high) == (gap, gap, gap)
+    assert np.isnan(stopping.arming_gap(a_table(runs), 0.01).value)  # never armed
     flat = [(validation, [0.6, 0.59, 0.6, 0.5, 0.4, 0.3], entropy)] * 3
     assert np.isnan(stopping.arming_gap(a_table(flat), 0.5).value)
 
@@ -220,3 +221,12 @@ def test_the_early_stop_finds_and_costs_what_dsd2s_figure_says(series, trainings
     assert stop + 1 == trainings
     assert (stop + 1) * 1.62795 == pytest.approx(said["train_pflops"], abs=0.005)  # PFLOP a training
     assert accuracy[stop] == pytest.approx(said["value"])
+
+
+def test_what_lies_beyond_the_stop_by_hand():
+    run = ([0.6, 0.5, 0.6, 0.6], [0.6, 0.4, 0.7, 0.5], [0.8, 0.8, 0.8, 0.8])
+    ends = stopping.outcomes(a_table([run]), tolerance=0.05, level=0.5).set_index("rule")
+    assert ends.loc[EARLY, ["trainings", "round"]].tolist() == [2, 0]
+    assert ends.loc[EARLY, "beyond"] == pytest.approx(0.1)  # 0.7 comes later, 0.6 was taken
+    assert ends.loc[NEVER, "beyond"] == 0
+    assert ends.loc[ORACLE, "beyond"] == pytest.approx(0.5 - 0.7)

@@ -439,3 +439,26 @@ def test_only_sequences_of_linear_layers_and_activations_share_a_stack():
     assert not Network(nn.Sequential(nn.Flatten(), nn.Linear(4, 2), nn.BatchNorm1d(2))).stackable
     with pytest.raises(ValueError, match="a stack of one"):
         imp.Stack([VGG, VGG.vary(seed=1)], CPU)
+
+
+RELU = nn.ReLU()
+
+
+@pytest.mark.parametrize(
+    ("layers", "stackable"),
+    [
+        ([nn.Flatten(), nn.Linear(64, 5), nn.ReLU(), nn.Linear(5, 10)], True),
+        ([nn.Identity(), nn.Flatten(), nn.Flatten(), nn.Linear(64, 10)], True),
+        ([nn.Linear(64, 10)], True),
+        ([nn.Flatten(), nn.Linear(64, 5), RELU, nn.Linear(5, 5), RELU, nn.Linear(5, 10)], False),  # one module, twice
+        ([nn.Linear(8, 5), nn.ReLU(), nn.Flatten(), nn.Linear(40, 10)], False),  # works on rows of an image
+        ([nn.Flatten(1, 2), nn.Flatten(), nn.Linear(64, 10)], False),
+        ([nn.Flatten(), nn.Linear(64, 10), nn.Softmax(1)], False),
+    ],
+)
+def test_only_a_plain_sequence_is_stacked(layers, stackable):
+    network = Network(nn.Sequential(*layers))
+    assert network.stackable is stackable
+    parameters = {name: p.detach().unsqueeze(0) for name, p in network.module.named_parameters()}
+    x = torch.randn(1, 3, 64) if isinstance(layers[0], nn.Linear) and stackable else torch.randn(1, 3, 1, 8, 8)
+    torch.testing.assert_close(network(parameters, x)[0], network.module(x[0]))
