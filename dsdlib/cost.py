@@ -34,14 +34,15 @@ def forward_cost(network: nn.Module, input_shape: tuple[int, ...]) -> tuple[dict
     for hook in hooks:
         hook.remove()
     flops = counter.get_flop_counts()
-    layers = {
-        f"{name}.weight".removeprefix("."): sum(flops[f"{type(network).__name__}.{name}".removesuffix(".")].values())
-        // 2
-        for name, module in network.named_modules()
-        if isinstance(module, LAYERS)
-    }
-    other += counter.get_total_flops() // 2 - sum(layers.values())
-    return layers, other
+
+    def counted_in(kinds: tuple[type, ...]) -> dict[str, int]:
+        names = [name for name, module in network.named_modules() if isinstance(module, kinds)]
+        key = {n: f"{type(network).__name__}.{n}".removesuffix(".") for n in names}
+        return {n: sum(flops.get(key[n], {}).values()) // 2 for n in names}
+
+    layers, pools = counted_in(LAYERS), counted_in(AVERAGE_POOLS)
+    other += counter.get_total_flops() // 2 - sum(layers.values()) - sum(pools.values())
+    return {f"{name}.weight".removeprefix("."): cost for name, cost in layers.items()}, other
 
 
 def training_flops(

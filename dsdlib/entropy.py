@@ -27,8 +27,8 @@ class NeuronStates(TorchDispatchMode):
 
     def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
         if function in RELUS:
-            pre = arguments[0] if self.stacked else arguments[0].unsqueeze(0)
-            count = (pre.detach() > 0).sum(1).flatten(1)
+            on = arguments[0].detach() > 0  # a stack's: (runs, neurons, n); else (n, *neurons)
+            count = on.sum(2) if self.stacked else on.sum(0).flatten().unsqueeze(0)
             if self._call == len(self.on):
                 self.on.append(count)
             else:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from dsdlib.entropy import NeuronStates, entropy_columns
 from dsdlib.geometry import learning_distance
 from dsdlib.pruning import prunable, prune, remaining_weights
 from dsdlib.seeding import torch_generator
-from dsdlib.training import Lessons, Network, Recipe, evaluate, train
+from dsdlib.training import FAST, PLAIN, Engine, Lessons, Network, Recipe, evaluate, train
 
 # Fields in which runs of one stack may differ; all others they share.
 PER_RUN = {"seed", "noise_kind", "noise_rate", "noise_labels", "lr", "weight_decay"}
@@ -48,6 +48,14 @@ def resolve_device(device: str) -> torch.device:
     return torch.device(device)
 
 
+def resolve_engine(engine: str, device: torch.device) -> Engine:
+    """``plain``, ``fast``, or ``auto``: fast on a GPU, plain on a CPU."""
+    engines = {"plain": PLAIN, "fast": FAST, "auto": FAST if device.type == "cuda" else PLAIN}
+    if engine not in engines:
+        raise ConfigError(f"engine = {engine!r}: unknown; allowed: {', '.join(engines)}")
+    return engines[engine]
+
+
 def build(config: RunConfig, draw: int = 0) -> nn.Module:
     """The run's network as initialised; ``draw`` counts its re-initialisations."""
     dataset = data.load(config.dataset)
@@ -67,6 +75,17 @@ def stack_shape(config: RunConfig) -> str:
     """Runs with the same answer may share a stack."""
     shared = config.model_dump(mode="json", exclude=PER_RUN)
     return json.dumps([shared, config.teacher is not None], sort_keys=True)
+
+
+def stackable(config: RunConfig) -> bool:
+    return Network(build(config)).stackable
+
+
+def work(config: RunConfig) -> float:
+    """A run's training FLOPs, before any pruning: to tell long runs from short ones."""
+    dataset = data.load(config.dataset)
+    samples = config.epochs * (config.rounds + 1) * len(dataset.train_y)
+    return training_flops(*forward_cost(build(config), dataset.input_shape), samples)
 
 
 def check(config: RunConfig) -> None:
@@ -109,8 +128,14 @@ def _check_answers(config: RunConfig, network: nn.Module, dataset: data.Dataset)
 class Stack:
     """Same-shaped runs, carried through their rounds together."""
 
-    def __init__(self, configs: list[RunConfig], device: torch.device, teachers: list[nn.Module] | None = None):
-        self.configs, self.shared, self.device = configs, configs[0], device
+    def __init__(
+        self,
+        configs: list[RunConfig],
+        device: torch.device,
+        teachers: Sequence[nn.Module] = (),
+        engine: Engine = PLAIN,
+    ):
+        self.configs, self.shared, self.device, self.engine = configs, configs[0], device, engine
         self.dataset = data.load(self.shared.dataset)
         self.network = Network(build(self.shared).to(device))
         if len(configs) > 1 and not self.network.stackable:
@@ -128,7 +153,7 @@ class Stack:
         networks = [build(config, draw) for config in self.configs]
         return torch.stack([parameters_to_vector(n.parameters()).detach() for n in networks]).to(self.device)
 
-    def _prepare_data(self, teachers: list[nn.Module] | None) -> None:
+    def _prepare_data(self, teachers: Sequence[nn.Module]) -> None:
         labels = [data.labels_for(config, self.dataset) for config in self.configs]
 
         def stacked(name: str) -> Tensor:
@@ -139,8 +164,9 @@ class Stack:
         self.corrupted = stacked("corrupted")
         self.validation = stacked("validation_rows"), stacked("validation_labels")
         self.test = self.dataset.test_x.to(self.device), self.dataset.test_y.to(self.device)
-        if teachers is not None:
-            self.lessons.teacher = _teaching(teachers, self.lessons, self.shared.augment)
+        self.lessons.teachers = [teacher.to(self.device).eval() for teacher in teachers]
+        if teachers and not self.shared.augment:
+            self.lessons.answers = _answers(self.lessons)
 
     def fresh(self) -> State:
         """Before round 0: dense, as initialised."""
@@ -165,13 +191,13 @@ class Stack:
             self._recipe(round_),
             self.generators("order", round_),
             start,
-            self._mark_rewind_point if rewinds and round_ == 0 else None,
+            {self.shared.rewind_iteration: self._mark_rewind_point} if rewinds and round_ == 0 else None,
+            self.engine,
         )
         return State(weights, state.masks, self.network.buffers())
 
-    def _mark_rewind_point(self, iteration: int, weights: Tensor) -> None:
-        if iteration == self.shared.rewind_iteration:
-            self.rewind_point = State(weights.detach().clone(), self.rewind_point.masks, self.network.buffers())
+    def _mark_rewind_point(self, weights: Tensor) -> None:
+        self.rewind_point = State(weights.detach().clone(), self.rewind_point.masks, self.network.buffers())
 
     def _recipe(self, round_: int) -> Recipe:
         c = self.shared
@@ -277,24 +303,14 @@ def _mean_where(right: Tensor, where: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _teaching(teachers: list[nn.Module], lessons: Lessons, augment: bool) -> Callable[[Tensor, Tensor], Tensor]:
-    """The teachers' logits of a batch: looked up where the images stay as they are, computed where they vary."""
-    teachers = [teacher.to(lessons.x.device).eval() for teacher in teachers]
-
-    @torch.no_grad()
-    def ask(positions: Tensor, x: Tensor) -> Tensor:
-        return torch.stack([teacher(inputs) for teacher, inputs in zip(teachers, x, strict=True)])
-
-    if augment:
-        return ask
-    known = torch.stack(
+def _answers(lessons: Lessons) -> Tensor:
+    """The teachers' logits of their students' images, once for all."""
+    return torch.stack(
         [
             torch.cat([teacher(lessons.x[part]) for part in rows.split(1000)])
-            for teacher, rows in zip(teachers, lessons.rows, strict=True)
+            for teacher, rows in zip(lessons.teachers, lessons.rows, strict=True)
         ]
     )
-    run = torch.arange(len(teachers), device=known.device).unsqueeze(1)
-    return lambda positions, x: known[run, positions]
 
 
 def run_rounds(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 import threading
+import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from heapq import heapreplace
 from math import ceil
 from pathlib import Path
 
@@ -20,7 +22,7 @@ from dsdlib import imp
 from dsdlib.config import ConfigError, RunConfig
 from dsdlib.imp import Stack, State
 from dsdlib.results import REWIND, Store, best_round, describe_machine, load_tensors
-from dsdlib.training import Network
+from dsdlib.training import PLAIN, Engine
 
 # Runs to be trained, and the rounds of each whose weights somebody needs: numbers, "dense" or "best".
 Wanted = dict[RunConfig, set[int | str]]
@@ -31,6 +33,7 @@ def sweep(
     *,
     jobs: int = 1,
     device: str = "auto",
+    engine: str = "auto",
     results: Path | str | None = None,
     keep: Iterable[int | str] = (),
     stack_size: int = 16,
@@ -39,13 +42,16 @@ def sweep(
     """Train the runs that are not in the store yet and return the tidy table of them all, a row a run and round.
 
     ``jobs`` worker processes (−1: one a core), each on one thread, take stacks of at most ``stack_size`` runs through
-    joblib, whose `parallel_config` may send them elsewhere. ``keep`` names rounds whose weights must be in the store
-    (numbers, ``dense``, ``best``): a finished run without them is trained again. Killed at any moment, the same call
-    goes on from the last finished rounds. Raises `ConfigError` before any training when a run is impossible. Finished
+    joblib, whose `parallel_config` may send them elsewhere; a stack that the memory does not hold is halved. ``engine``
+    is ``plain``, all in float32, ``fast`` (bfloat16 activations and compiled code for convolutional networks; CUDA
+    graphs on a GPU), or ``auto``: fast on a GPU and plain on a CPU. ``keep`` names rounds whose weights must be in the
+    store (numbers, ``dense``, ``best``): a finished run without them is trained again. Killed at any moment, the same
+    call goes on from the last finished rounds. Raises `ConfigError` before any training when a run is impossible. Finished
     runs are read even where their data set is absent, and need no teacher.
     """
     runs, keep = list(dict.fromkeys(runs)), set(keep)
     target = imp.resolve_device(device)
+    speed = imp.resolve_engine(engine, target)
     if not (type(jobs) is type(stack_size) is int and stack_size >= 1 and (jobs >= 1 or jobs == -1)):
         raise ConfigError(f"stack_size = {stack_size!r}, jobs = {jobs!r}: whole numbers from 1, or jobs = -1")
     if odd := [r for r in keep if r not in ("dense", "best") and not (isinstance(r, int) and r >= 0)]:
@@ -59,7 +65,7 @@ def sweep(
     with _progress(store, [*runs, *(config for config in wanted if config not in runs)], progress):
         for level in levels:
             stacks = _stacks([config for config in level if config in wanted], jobs, stack_size)
-            work = (joblib.delayed(_train_stack)(stack, wanted, store.root, str(target)) for stack in stacks)
+            work = (joblib.delayed(_train_stack)(stack, wanted, store.root, str(target), speed) for stack in stacks)
             joblib.Parallel(n_jobs=max(1, min(joblib.effective_n_jobs(jobs), len(stacks))))(work)
     return store.table(runs)
 
@@ -146,28 +152,67 @@ def _finished(store: Store, config: RunConfig, wanted: set[int | str]) -> bool:
 
 
 def _stacks(pending: list[RunConfig], jobs: int, stack_size: int) -> list[list[RunConfig]]:
-    """Same-shaped runs together, in as few stacks as keep every worker busy."""
+    """Same-shaped runs together, the longest stacks first; in as few as keep every worker busy to the end."""
     groups = defaultdict(list)
     for config in pending:
         groups[imp.stack_shape(config)].append(config)
     workers = joblib.effective_n_jobs(jobs)
-    stacks = []
-    for group in groups.values():
-        size = min(stack_size, ceil(len(group) / workers)) if Network(imp.build(group[0])).stackable else 1
-        stacks += [group[i : i + size] for i in range(0, len(group), size)]
-    return stacks
+    work = {shape: imp.work(group[0]) for shape, group in groups.items()}
+    largest = {shape: stack_size if imp.stackable(group[0]) else 1 for shape, group in groups.items()}
+    share = sum(work[shape] * len(group) for shape, group in groups.items()) / workers
+    for parts in range(1, 5):
+        stacks = []
+        for shape, group in groups.items():
+            pieces = ceil(len(group) / min(largest[shape], max(1, int(share / parts / work[shape]))))
+            stacks += [(work[shape] * len(group[i::pieces]), group[i::pieces]) for i in range(pieces)]
+        stacks.sort(key=lambda stack: stack[0], reverse=True)
+        if _time([length for length, _ in stacks], workers) <= 1.1 * share:
+            break
+    return [stack for _, stack in stacks]
 
 
-def _train_stack(configs: list[RunConfig], wanted: Wanted, root: Path, device: str) -> None:
-    """A worker's task. What is finished meanwhile is skipped; runs that stopped in different rounds go on apart."""
+def _time(lengths: list[float], workers: int) -> float:
+    """How long the workers take, each going on with the next piece of work when it is done with one."""
+    busy = [0.0] * workers
+    for length in lengths:
+        heapreplace(busy, busy[0] + length)
+    return max(busy)
+
+
+def _train_stack(configs: list[RunConfig], wanted: Wanted, root: Path, device: str, engine: Engine) -> None:
+    """A worker's task."""
     store = Store(root)
-    with store.locked(configs), _one_thread(device):
-        groups = defaultdict(list)
-        for config in configs:
-            if not _finished(store, config, wanted[config]):
-                groups[_resumable(store, config, wanted[config])].append(config)
-        for first, group in groups.items():
-            _carry_through(group, first, wanted, store, torch.device(device))
+    with store.locked(configs), _settings(device, engine):
+        _carry_on(configs, wanted, store, torch.device(device), engine)
+
+
+def _carry_on(configs: list[RunConfig], wanted: Wanted, store: Store, device: torch.device, engine: Engine) -> None:
+    """What is finished meanwhile is skipped; runs that stopped in different rounds go on apart, and so do the halves of
+    a stack that the memory does not hold."""
+    groups = defaultdict(list)
+    for config in configs:
+        if not _finished(store, config, wanted[config]):
+            groups[_resumable(store, config, wanted[config])].append(config)
+    for first, group in groups.items():
+        try:
+            _carry_through(group, first, wanted, store, device, engine)
+            continue
+        except (RuntimeError, MemoryError) as error:
+            if not _out_of_memory(error):
+                raise
+            if len(group) == 1:
+                raise ConfigError(f"run {group[0].key}: the memory of {device} does not hold it ({error})") from error
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+        half = len(group) // 2
+        warnings.warn(f"{device} has no memory for a stack of {len(group)} runs: it is halved", stacklevel=2)
+        for part in (group[:half], group[half:]):
+            _carry_on(part, wanted, store, device, engine)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """A GPU's own error, Python's, or PyTorch's of a CPU, which has no class of its own."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
 def _resumable(store: Store, config: RunConfig, wanted: set[int | str]) -> int:
@@ -178,10 +223,12 @@ def _resumable(store: Store, config: RunConfig, wanted: set[int | str]) -> int:
     return len(rows) if store.holds(config, rounds, rewinds=config.rewind_iteration > 0) else 0
 
 
-def _carry_through(configs: list[RunConfig], first: int, wanted: Wanted, store: Store, device: torch.device) -> None:
+def _carry_through(
+    configs: list[RunConfig], first: int, wanted: Wanted, store: Store, device: torch.device, engine: Engine
+) -> None:
     teachers = [load_model(c.teacher, c.teacher_round, store.root) for c in configs if c.teacher is not None]
-    stack = Stack(configs, device, teachers or None)
-    session = describe_machine(device) | imp.identity(configs[0])
+    stack = Stack(configs, device, teachers, engine)
+    session = describe_machine(device) | imp.identity(configs[0]) | {"engine": str(engine)}
     finished = {config: store.rows(config)[:first] for config in configs}
     for config in configs:
         store.begin(config, session, again=first > 0)
@@ -200,14 +247,19 @@ def _carry_through(configs: list[RunConfig], first: int, wanted: Wanted, store: 
 
 
 @contextmanager
-def _one_thread(device: str):
-    """On the CPU: faster beside a busy process, and the same numbers however many cores there are."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1 if device == "cpu" else before)
+def _settings(device: str, engine: Engine):
+    """One thread on the CPU: faster beside a busy process, and the same numbers however many cores there are. On a GPU,
+    TensorFloat-32 in the products of a fast engine that bfloat16 leaves alone."""
+    threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    if device == "cpu":
+        torch.set_num_threads(1)
+    elif engine != PLAIN:
+        torch.set_float32_matmul_precision("high")
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(threads)
+        torch.set_float32_matmul_precision(precision)
 
 
 @contextmanager

@@ -3,9 +3,11 @@
 On the CPU a run's row does not depend, to the last bit, on which other runs share its stack.
 """
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +17,7 @@ from torch.nn.functional import cross_entropy
 from dsdlib.data import augmented
 from dsdlib.distillation import distillation_loss
 from dsdlib.entropy import NeuronStates
-from dsdlib.sparse import SparseLearner, worth_it
+from dsdlib.sparse import ThinLayer, awake, linear_layers, thin_layers
 
 ELEMENTWISE = (nn.ReLU, nn.LeakyReLU, nn.Tanh, nn.Sigmoid, nn.GELU, nn.SiLU, nn.ELU, nn.Softplus, nn.Identity)
 
@@ -50,23 +52,27 @@ class Network:
 
     def __call__(self, parameters: dict[str, Tensor], x: Tensor) -> Tensor:
         if self.stackable:
-            return self._stacked(parameters, x)
+            return self.stacked(parameters, x)
         single = {name: _channels_last(part[0]) for name, part in parameters.items()}
         return functional_call(self.module, single, (x[0],)).unsqueeze(0)
 
-    def _stacked(self, parameters: dict[str, Tensor], x: Tensor) -> Tensor:
-        # Weight times input, not input times weight: the weights' gradients then come out in the weights' own layout.
+    def stacked(self, parameters: dict[str, Tensor], x: Tensor, products: dict[str, Callable] | None = None) -> Tensor:
+        """The same for a sequence of linear layers, some of which may compute their ``products`` themselves."""
+        # Neurons before samples, (runs, neurons, n): the weights' gradients then come out in the weights' own layout.
+        x = x.flatten(2).mT
         for name, layer in self.module.named_children():
-            if isinstance(layer, nn.Flatten):
-                x = x.flatten(2)
-            elif not isinstance(layer, nn.Linear):
+            if products and name in products:
+                x = products[name](x)
+            elif isinstance(layer, nn.Linear):
+                weight, bias = parameters[f"{name}.weight"], parameters.get(f"{name}.bias")
+                x = weight @ x if bias is None else torch.baddbmm(bias.unsqueeze(2), weight, x)
+            elif not isinstance(layer, nn.Flatten):
                 x = layer(x)
-            elif layer.bias is None:
-                x = (parameters[f"{name}.weight"] @ x.mT).mT
-            else:
-                bias = parameters[f"{name}.bias"].unsqueeze(2)
-                x = torch.baddbmm(bias, parameters[f"{name}.weight"], x.mT).mT
-        return x
+        return x.mT
+
+    @cached_property
+    def compiled(self) -> Callable[[Tensor], Tensor]:
+        return torch.compile(self.module, dynamic=False)
 
     def buffers(self) -> dict[str, Tensor]:
         return {name: buffer.clone() for name, buffer in self.module.named_buffers()}
@@ -81,6 +87,33 @@ def _channels_last(part: Tensor) -> Tensor:
     return part.contiguous(memory_format=torch.channels_last) if part.dim() == 4 else part
 
 
+def _flat(part: Tensor) -> Tensor:
+    """A parameter as a vector, in that layout's order; `_shaped` is its opposite."""
+    return part.permute(0, 2, 3, 1).flatten() if part.dim() == 4 else part.flatten()
+
+
+def _shaped(values: Tensor, shape: torch.Size) -> Tensor:
+    if len(shape) != 4:
+        return values.view(shape)
+    out, into, height, width = shape
+    return values.view(out, height, width, into).permute(0, 3, 1, 2)
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How steps are computed, none of which changes what is computed but for rounding."""
+
+    bfloat16: bool = False  # convolutional networks' activations; weights and their updates stay float32
+    compiled: bool = False  # convolutional networks, by torch.compile
+    graphed: bool = False  # on a GPU, steps are replayed as CUDA graphs
+
+    def __str__(self) -> str:
+        return "bfloat16 activations, compiled, CUDA graphs on a GPU" if self.compiled else "float32"
+
+
+PLAIN, FAST = Engine(), Engine(bfloat16=True, compiled=True, graphed=True)
+
+
 @dataclass
 class Lessons:
     """What a stack learns from: all training inputs (n, …) once, and each run's own rows and labels of them."""
@@ -88,7 +121,20 @@ class Lessons:
     x: Tensor
     rows: Tensor  # (runs, n_train): positions in x
     labels: Tensor  # (runs, n_train)
-    teacher: Callable[[Tensor, Tensor], Tensor] | None = None  # positions in rows, inputs → logits
+    teachers: Sequence[nn.Module] = ()  # one a run, or none
+    answers: Tensor | None = None  # (runs, n_train, classes): what the teachers say, where images stay as they are
+
+    @torch.no_grad()
+    def taught(self, positions: Tensor, x: Tensor) -> Tensor:
+        """The teachers' logits (runs, n, classes) of ``positions`` in the runs' rows or, where they vary, images x."""
+        if self.answers is None:
+            return torch.stack([teacher(images) for teacher, images in zip(self.teachers, x, strict=True)])
+        return self.answers[torch.arange(len(positions), device=positions.device).unsqueeze(1), positions]
+
+    def of(self, runs: list[int]) -> "Lessons":
+        teachers = [self.teachers[run] for run in runs] if self.teachers else ()
+        answers = None if self.answers is None else self.answers[runs]
+        return Lessons(self.x, self.rows[runs], self.labels[runs], teachers, answers)
 
 
 @dataclass
@@ -109,27 +155,191 @@ class Recipe:
         """Of the learning rate: ×0.1 at each milestone."""
         return 0.1 ** sum(milestone <= epoch for milestone in self.milestones)
 
+    def of(self, runs: list[int]) -> "Recipe":
+        return replace(self, **{n: getattr(self, n)[runs] for n in ("lr", "weight_decay", "alpha", "temperature")})
 
-class DenseLearner:
-    """A stack in training: its parameters are views of the matrix of weights, pruned ones held at zero by the masks."""
 
-    def __init__(self, network: Network, weights: dict[str, Tensor], masks: dict[str, Tensor]):
-        self.network = network
-        self.named = {name: part.requires_grad_() for name, part in weights.items()}
-        self.parameters, self.masks = list(weights.values()), list(masks.values())
+class StackLearner:
+    """A stack in training. Of its ``thin`` layers' weights it learns what is left, as one vector; of all else, the
+    whole, in views of the matrix of weights."""
+
+    def __init__(self, network: Network, weights: dict[str, Tensor], masks: dict[str, Tensor], thin: tuple[str, ...]):
+        self.network, self.weights = network, weights
+        self.whole = {n: part.requires_grad_() for n, part in weights.items() if n.removesuffix(".weight") not in thin}
+        self.parameters = list(self.whole.values())
+        self.masks = [None if masks[name].all() else masks[name] for name in self.whole]
+        self.columns, self.products, self.places = None, {}, []
+        if thin:
+            self._thin_out(masks, thin)
+
+    def _thin_out(self, masks: dict[str, Tensor], thin: tuple[str, ...]) -> None:
+        names = linear_layers(self.network.module)
+        left = [masks[f"{name}.weight"].bool() for name in names]
+        asleep = []
+        for name, mask, outputs in zip(names, left, awake(left), strict=True):
+            if name in thin:
+                used = mask & outputs.unsqueeze(2)
+                if name == names[0]:
+                    self.columns = used.flatten(0, 1).any(0).nonzero().squeeze(1)
+                layer = ThinLayer(used, self.columns if name == names[0] else None)
+                self.products[name] = partial(layer, self.whole.get(f"{name}.bias"))
+                self.places.append((f"{name}.weight", layer.places))
+                asleep.append((f"{name}.weight", (mask & ~used).nonzero(as_tuple=True)))
+        self.places += asleep  # which lead to no answer: no product takes them, and the decay is all they learn
+        self.vector = torch.cat([self.weights[name][at] for name, at in self.places]).requires_grad_()
+        self.parameters.append(self.vector)
+        self.masks.append(None)
+
+    def _parts(self) -> tuple[Tensor, ...]:
+        return self.vector.split([len(at[0]) for _, at in self.places])
+
+    def look(self, x: Tensor) -> Tensor:
+        """Of inputs (n, …), what some weight that is left asks for."""
+        return x if self.columns is None else x.flatten(1)[:, self.columns]
 
     def __call__(self, x: Tensor) -> Tensor:
-        return self.network(self.named, x)
+        """Inputs (runs, n, …) that `look` has seen → logits (runs, n, classes)."""
+        if not self.products:
+            return self.network(self.whole, x)
+        thin = zip(self.products.items(), self._parts(), strict=False)
+        return self.network.stacked(self.whole, x, {name: partial(product, part) for (name, product), part in thin})
 
-    def gradients(self, loss: Tensor) -> tuple[Tensor, ...]:
+    def gradients(self, loss: Tensor) -> Sequence[Tensor]:
         return torch.autograd.grad(loss, self.parameters)
 
     def spread(self, values: Tensor) -> list[Tensor]:
-        """One value a run, in a shape that goes with each parameter's."""
-        return [values.view(-1, *[1] * (part.dim() - 1)) for part in self.parameters]
+        """One value a run, in a shape that goes with each of the parameters."""
+        spread = [values.view(-1, *[1] * (part.dim() - 1)) for part in self.whole.values()]
+        return [*spread, torch.cat([values[at[0]] for _, at in self.places])] if self.places else spread
 
-    def write(self, weights: dict[str, Tensor]) -> None:
-        """Nothing to do: the parameters are the weights."""
+    @torch.no_grad()
+    def write(self) -> None:
+        """What was learned, to its place in the matrix of weights."""
+        if self.places:
+            for (name, at), part in zip(self.places, self._parts(), strict=True):
+                self.weights[name][at] = part
+
+
+class ModuleLearner:
+    """A run that has its stack to itself, in training: the module's own parameters, views of one vector."""
+
+    def __init__(self, network: Network, weights: dict[str, Tensor], masks: dict[str, Tensor], engine: Engine):
+        self.network, self.weights, self.engine = network, weights, engine
+        self.module = network.compiled if engine.compiled else network.module
+        self.vector = torch.cat([_flat(part[0]) for part in weights.values()])
+        for parameter, values in zip(network.module.parameters(), self.vector.split(network.sizes), strict=True):
+            parameter.data = _shaped(values, parameter.shape)
+        mask = torch.cat([_flat(part[0]) for part in masks.values()])
+        self.parameters, self.masks = [self.vector], [None if mask.all() else mask]
+
+    def look(self, x: Tensor) -> Tensor:
+        return x
+
+    def __call__(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.engine.bfloat16, cache_enabled=False):
+            logits = self.module(x[0])
+        return logits.to(self.vector.dtype).unsqueeze(0)
+
+    def gradients(self, loss: Tensor) -> Sequence[Tensor]:
+        parts = torch.autograd.grad(loss, list(self.network.module.parameters()), materialize_grads=True)
+        return [torch.cat([_flat(part) for part in parts])]
+
+    def spread(self, values: Tensor) -> list[Tensor]:
+        return [values]
+
+    def write(self) -> None:
+        for values, part in zip(self.vector.split(self.network.sizes), self.weights.values(), strict=True):
+            part[0] = _shaped(values, part.shape[1:])
+
+
+class Step:
+    """A step of SGD of a whole stack, on tensors that keep their places, so that a GPU can replay it.
+
+    The learning rates hold the masks: a pruned weight, zero from the start, has none.
+    """
+
+    def __init__(self, learner: StackLearner | ModuleLearner, lessons: Lessons, recipe: Recipe):
+        self.learner, self.lessons, self.recipe = learner, lessons, recipe
+        self.velocity = [torch.zeros_like(part) for part in learner.parameters]
+        self.decay = learner.spread(recipe.weight_decay) if recipe.weight_decay.any() else [None] * len(self.velocity)
+        self.rate = self._rates(0)
+        self.x = None if recipe.augment else learner.look(lessons.x)
+
+    def _rates(self, epoch: int) -> list[Tensor]:
+        spread = self.learner.spread(self.recipe.lr * self.recipe.factor(epoch))
+        return [lr.clone() if mask is None else lr * mask for lr, mask in zip(spread, self.learner.masks, strict=True)]
+
+    def begin_epoch(self, epoch: int, generators: list[torch.Generator]) -> Sequence[Tensor]:
+        """Sets its learning rates and images; returns each batch's positions (runs, batch) in the runs' rows."""
+        rows = self.lessons.rows
+        order = torch.stack([torch.randperm(rows.shape[1], generator=rng) for rng in generators]).to(rows.device)
+        for rate, new in zip(self.rate, self._rates(epoch), strict=True):
+            rate.copy_(new)
+        if self.recipe.augment:
+            images = [self.learner.look(augmented(self.lessons.x[r], g)) for r, g in zip(rows, generators, strict=True)]
+            self.x = torch.stack(images, out=self.x)
+        return order.split(self.recipe.batch_size, dim=1)
+
+    def __call__(self, positions: Tensor) -> None:
+        loss = self._loss(positions, self._images(positions))
+        parts = self.learner.parameters, self.learner.gradients(loss), self.velocity, self.rate, self.decay
+        for part in zip(*parts, strict=True):
+            _update(*part, self.recipe.momentum)
+
+    def _images(self, positions: Tensor) -> Tensor:
+        if self.recipe.augment:
+            return self.x[torch.arange(len(positions), device=positions.device).unsqueeze(1), positions]
+        rows = self.lessons.rows.gather(1, positions)
+        return self.x.index_select(0, rows.flatten()).unflatten(0, rows.shape)
+
+    def _loss(self, positions: Tensor, x: Tensor) -> Tensor:
+        """The sum over runs of each run's mean loss: each run's gradient is its own."""
+        lessons, recipe, logits = self.lessons, self.recipe, self.learner(x)
+        labels = lessons.labels.gather(1, positions)
+        if not lessons.teachers:
+            return cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum") / labels.shape[1]
+        loss = cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view_as(labels).mean(1)
+        taught = distillation_loss(logits, lessons.taught(positions, x), recipe.temperature)
+        return (recipe.alpha * taught + (1 - recipe.alpha) * loss).sum()
+
+
+@torch.no_grad()
+def _update(
+    weights: Tensor, gradient: Tensor, velocity: Tensor, rate: Tensor, decay: Tensor | None, momentum: float
+) -> None:
+    """`torch.optim.SGD`'s step."""
+    if momentum:
+        gradient = velocity.mul_(momentum).add_(gradient)
+    if decay is not None:
+        gradient.addcmul_(weights, decay)
+    weights.addcmul_(gradient, rate, value=-1)
+
+
+class Replayed:
+    """A step that a GPU replays as a CUDA graph, without any Python: one graph for each shape of batch, recorded after
+    that shape's first steps have been done as usual, which is what PyTorch asks for."""
+
+    def __init__(self, step: Step, warm_up: int = 3):
+        self.step, self.warm_up, self.done, self.graphs = step, warm_up, Counter(), {}
+        self.stream, self.pool = torch.cuda.Stream(), torch.cuda.graph_pool_handle()
+
+    def __call__(self, positions: Tensor) -> None:
+        shape = positions.shape
+        self.done[shape] += 1
+        if self.done[shape] <= self.warm_up:
+            self.stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(self.stream):
+                self.step(positions)
+            torch.cuda.current_stream().wait_stream(self.stream)
+            return
+        if shape not in self.graphs:
+            graph, place = torch.cuda.CUDAGraph(), positions.clone()
+            with torch.cuda.graph(graph, pool=self.pool):
+                self.step(place)
+            self.graphs[shape] = graph, place
+        graph, place = self.graphs[shape]
+        place.copy_(positions)
+        graph.replay()
 
 
 def train(
@@ -140,78 +350,53 @@ def train(
     recipe: Recipe,
     generators: list[torch.Generator],
     start: int = 0,
-    at_iteration: Callable[[int, Tensor], None] | None = None,
+    visits: dict[int, Callable[[Tensor], None]] | None = None,
+    engine: Engine = PLAIN,
 ) -> Tensor:
     """Train (runs, parameters) ``weights`` from iteration ``start`` to the recipe's end, and return them.
 
     Pruned weights (0 in ``masks``) are exactly zero after every step. ``generators`` draw each run's order of the data.
-    ``at_iteration`` is called with the number of iterations done and the weights, before each step.
+    ``visits`` are called with the weights before the steps of those numbers. On the CPU, runs whose layers are thin
+    enough are trained on what is left of them.
     """
     network.module.train()
-    weights = weights * masks
-    sparse = network.stackable and at_iteration is None and worth_it(masks)
-    parts = network.parameters(weights), network.parameters(masks)
-    learner = SparseLearner(network.module, *parts) if sparse else DenseLearner(network, *parts)
-    velocity, decay = [torch.zeros_like(part) for part in learner.parameters], learner.spread(recipe.weight_decay)
-    steps = -(-lessons.rows.shape[1] // recipe.batch_size)
-    for epoch in range(start // steps, recipe.epochs):
-        lr = learner.spread(recipe.lr * recipe.factor(epoch))
-        for step, (positions, x) in enumerate(_batches(lessons, recipe, generators)):
-            iteration = epoch * steps + step
-            if iteration < start:
-                continue
-            if at_iteration is not None:
-                at_iteration(iteration, weights)
-            loss = _loss(learner(x), positions, x, lessons, recipe)
-            for part in zip(
-                learner.parameters, learner.gradients(loss), velocity, learner.masks, lr, decay, strict=True
-            ):
-                _sgd_step(*part, recipe.momentum)
-    learner.write(parts[0])
-    return weights.detach()
+    learned, alike = weights * masks, [()] * len(weights)
+    if network.stackable and weights.device.type == "cpu" and not visits:
+        alike = thin_layers(network.module, network.parameters(masks))
+    for thin in dict.fromkeys(alike):
+        runs = [run for run, layers in enumerate(alike) if layers == thin]
+        own, left = learned[runs], network.parameters(masks[runs])
+        parts = network.parameters(own)
+        if network.stackable:
+            learner = StackLearner(network, parts, left, thin)
+        else:
+            learner = ModuleLearner(network, parts, left, engine)
+        step = Step(learner, lessons.of(runs), recipe.of(runs))
+        _run_through(step, own, [generators[run] for run in runs], start, visits or {}, engine)
+        learned[runs] = own.detach().masked_fill_(masks[runs] == 0, 0.0)
+    return learned
 
 
-def _batches(lessons: Lessons, recipe: Recipe, generators: list[torch.Generator]) -> Iterator[tuple[Tensor, Tensor]]:
-    """One epoch: positions (runs, batch) in the runs' training rows, and their inputs (runs, batch, …)."""
-    runs, n = lessons.rows.shape
-    order = torch.stack([torch.randperm(n, generator=rng) for rng in generators]).to(lessons.rows.device)
-    if recipe.augment:
-        epoch = torch.stack([augmented(lessons.x[r], g) for r, g in zip(lessons.rows, generators, strict=True)])
-        run = torch.arange(runs, device=order.device).unsqueeze(1)
-        yield from ((positions, epoch[run, positions]) for positions in order.split(recipe.batch_size, dim=1))
-    else:
-        rows = lessons.rows.gather(1, order)
-        for positions, chosen in zip(*(t.split(recipe.batch_size, dim=1) for t in (order, rows)), strict=True):
-            yield positions, lessons.x[chosen]
-
-
-def _loss(logits: Tensor, positions: Tensor, x: Tensor, lessons: Lessons, recipe: Recipe) -> Tensor:
-    """The sum over runs of each run's mean loss: each run's gradient is its own."""
-    labels = lessons.labels.gather(1, positions)
-    loss = cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view_as(labels).mean(1)
-    if lessons.teacher is not None:
-        taught = distillation_loss(logits, lessons.teacher(positions, x), recipe.temperature)
-        loss = recipe.alpha * taught + (1 - recipe.alpha) * loss
-    return loss.sum()
-
-
-@torch.no_grad()
-def _sgd_step(
+def _run_through(
+    step: Step,
     weights: Tensor,
-    gradient: Tensor,
-    velocity: Tensor,
-    mask: Tensor | None,
-    lr: Tensor,
-    decay: Tensor,
-    momentum: float,
+    generators: list[torch.Generator],
+    start: int,
+    visits: dict[int, Callable[[Tensor], None]],
+    engine: Engine,
 ) -> None:
-    """`torch.optim.SGD`'s step of one parameter, learning rate and weight decay spread over it, then the mask."""
-    gradient.addcmul_(weights, decay)
-    if momentum:
-        gradient = velocity.mul_(momentum).add_(gradient)
-    weights.addcmul_(gradient, lr, value=-1)
-    if mask is not None:
-        weights.mul_(mask)
+    """All the steps of a training, from number ``start`` on; ``weights`` then hold what was learned."""
+    recipe, take = step.recipe, Replayed(step) if engine.graphed and weights.is_cuda else step
+    steps = -(-step.lessons.rows.shape[1] // recipe.batch_size)
+    for epoch in range(start // steps, recipe.epochs):
+        for number, positions in enumerate(step.begin_epoch(epoch, generators), epoch * steps):
+            if number < start:
+                continue
+            if number in visits:
+                step.learner.write()
+                visits[number](weights)
+            take(positions)
+    step.learner.write()
 
 
 @torch.no_grad()

@@ -51,10 +51,20 @@ def test_mlp_has_so_many_hidden_layers_of_that_width():
     assert [type(m) for m in network][1:] == [nn.Linear, nn.ReLU] * 3 + [nn.Linear]
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (2, 2), (3, 5), (6, 7), (7, 7), (8, 16)])
+def test_the_pool_is_pytorchs_adaptive_one_in_value_and_gradient(shape):
+    x = torch.randn(2, 3, *shape, dtype=torch.float64).to(memory_format=torch.channels_last).requires_grad_()
+    ours, theirs = models.Pool(7)(x), nn.AdaptiveAvgPool2d(7)(x)
+    torch.testing.assert_close(ours, theirs)
+    slope = torch.randn_like(theirs)
+    for mine, its in zip(torch.autograd.grad(ours, x, slope), torch.autograd.grad(theirs, x, slope), strict=True):
+        torch.testing.assert_close(mine, its)
+
+
 def test_vgg_like_block_is_twice_convolution_relu_batchnorm_then_maxpool():
     network = models.vgg_like((3, 32, 32), 10, depth=2, width=8)
     block = [nn.Conv2d, nn.ReLU, nn.BatchNorm2d] * 2 + [nn.MaxPool2d]
-    assert [type(m) for m in network] == [*block, *block, nn.AdaptiveAvgPool2d, nn.Flatten, nn.Linear]
+    assert [type(m) for m in network] == [*block, *block, models.Pool, nn.Flatten, nn.Linear]
     assert [m.out_channels for m in network if isinstance(m, nn.Conv2d)] == [8, 8, 16, 16]
     assert all(m.bias is not None for m in network if isinstance(m, nn.Conv2d))
 

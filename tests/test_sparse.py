@@ -8,8 +8,7 @@ from torch import nn
 
 from dsdlib import RunConfig, sparse, training
 from dsdlib.imp import Stack
-from dsdlib.sparse import SparseLearner
-from dsdlib.training import Lessons, Network, Recipe, train
+from dsdlib.training import Lessons, Network, Recipe, StackLearner, train
 
 CPU = torch.device("cpu")
 
@@ -38,9 +37,21 @@ def some_masks(network, runs, density, seed):
     return masks
 
 
-def trained(monkeypatch, network, masks, how, momentum=0.9, teacher=None, runs=slice(None), seed=3):
-    """The weights after three epochs, the step chosen by hand."""
-    monkeypatch.setattr(training, "worth_it", lambda masks: how == "sparse")
+def thin_by(how):
+    """Which layers are thin, chosen by hand: all, none, or every run's own."""
+
+    def chosen(module, masks):
+        names = sparse.linear_layers(module)
+        own = [tuple(names), (), tuple(names[:1]), tuple(names[1:]), (names[1],)] if len(names) > 1 else [tuple(names)]
+        runs = len(next(iter(masks.values())))
+        return {"sparse": [tuple(names)] * runs, "dense": [()] * runs, "mixed": (own * runs)[:runs]}[how]
+
+    return chosen
+
+
+def trained(monkeypatch, network, masks, how, momentum=0.9, answers=None, runs=slice(None), seed=3):
+    """The weights after three epochs, thin layers chosen by hand."""
+    monkeypatch.setattr(training, "thin_layers", thin_by(how))
     rng = torch.Generator().manual_seed(seed)
     everyone = len(masks)
     weights = torch.randn(masks.shape, generator=rng) * 0.5
@@ -51,7 +62,8 @@ def trained(monkeypatch, network, masks, how, momentum=0.9, teacher=None, runs=s
     alpha, temperature = torch.full((everyone,), 0.8), torch.full((everyone,), 4.0)
     values = {"lr": lr[runs], "weight_decay": decay[runs], "alpha": alpha[runs], "temperature": temperature[runs]}
     recipe = Recipe(3, 8, momentum, (1,), False, **values)
-    lessons = Lessons(x, rows[runs], labels[runs], teacher)
+    taught = {} if answers is None else {"teachers": [None] * len(rows[runs]), "answers": answers[runs]}
+    lessons = Lessons(x, rows[runs], labels[runs], **taught)
     generators = [torch.Generator().manual_seed(100 + run) for run in range(everyone)][runs]
     return train(network, weights[runs], masks[runs], lessons, recipe, generators)
 
@@ -60,11 +72,14 @@ def trained(monkeypatch, network, masks, how, momentum=0.9, teacher=None, runs=s
 @given(st.integers(0, 10_000), st.sampled_from([0.0, 0.03, 0.1, 0.3, 1.0]), st.booleans(), st.sampled_from([0.0, 0.9]))
 def test_the_sparse_step_is_the_dense_one(seed, density, bias, momentum):
     network = a_network(bias)
-    masks = some_masks(network, 3, density, seed)
+    masks = some_masks(network, 5, density, seed)
     with pytest.MonkeyPatch.context() as patch:
-        dense, thin = (trained(patch, network, masks, how, momentum, seed=seed) for how in ("dense", "sparse"))
-    torch.testing.assert_close(thin, dense, atol=2e-5, rtol=1e-4)
-    assert (thin[masks == 0] == 0).all()
+        dense, *others = (
+            trained(patch, network, masks, how, momentum, seed=seed) for how in ("dense", "sparse", "mixed")
+        )
+    for thin in others:
+        torch.testing.assert_close(thin, dense, atol=2e-5, rtol=1e-4)
+        assert (thin[masks == 0] == 0).all()
 
 
 @pytest.mark.parametrize("gone", [1, 3, 5], ids=["first", "middle", "last"])
@@ -76,23 +91,33 @@ def test_a_layer_without_any_weight_left(gone, monkeypatch):
     torch.testing.assert_close(thin, dense, atol=2e-5, rtol=1e-4)
 
 
-def test_other_activations_and_a_teacher(monkeypatch):
+@pytest.mark.parametrize("how", ["sparse", "mixed"])
+def test_other_activations_and_a_teacher(how, monkeypatch):
     network = a_network(activation=nn.Tanh)
-    masks = some_masks(network, 2, 0.3, 2)
-    logits = torch.randn(2, 30, 4, generator=torch.Generator().manual_seed(9))
-    run = torch.arange(2).unsqueeze(1)
-    teacher = lambda positions, x: logits[run, positions]  # noqa: E731
-    dense, thin = (trained(monkeypatch, network, masks, how, teacher=teacher) for how in ("dense", "sparse"))
+    masks = some_masks(network, 5, 0.3, 2)
+    answers = torch.randn(5, 30, 4, generator=torch.Generator().manual_seed(9))
+    dense, thin = (trained(monkeypatch, network, masks, how, answers=answers) for how in ("dense", how))
     torch.testing.assert_close(thin, dense, atol=2e-5, rtol=1e-4)
+    assert not torch.allclose(thin, trained(monkeypatch, network, masks, how), atol=1e-3)
 
 
-def test_a_run_does_not_depend_on_its_stack_to_the_last_bit(monkeypatch):
+@pytest.mark.parametrize("how", ["dense", "sparse"])
+def test_a_run_does_not_depend_on_its_stack_to_the_last_bit(how, monkeypatch):
     network = a_network()
     masks = some_masks(network, 5, 0.2, 4)
-    together = trained(monkeypatch, network, masks, "sparse")
+    together = trained(monkeypatch, network, masks, how)
     for run in range(5):
-        alone = trained(monkeypatch, network, masks, "sparse", runs=slice(run, run + 1))
+        alone = trained(monkeypatch, network, masks, how, runs=slice(run, run + 1))
         assert torch.equal(alone[0], together[run])
+
+
+def test_runs_with_other_thin_layers_share_a_stack_and_do_not_notice(monkeypatch):
+    network = a_network()
+    masks = some_masks(network, 5, 0.2, 4)
+    together, choice = trained(monkeypatch, network, masks, "mixed"), thin_by("mixed")(network.module, {"": masks})
+    for run in range(5):
+        monkeypatch.setitem(globals(), "thin_by", lambda how, run=run: lambda module, masks: [choice[run]])
+        assert torch.equal(trained(monkeypatch, network, masks, "", runs=slice(run, run + 1))[0], together[run])
 
 
 def test_neurons_that_lead_nowhere_sleep():
@@ -102,24 +127,42 @@ def test_neurons_that_lead_nowhere_sleep():
     parts["5.weight"][0, :, 2:] = 0  # of the second hidden layer, neurons 0 and 1 lead to an answer
     parts["3.weight"][0, 0, 1:] = 0  # neuron 0 there hears neuron 0 alone,
     parts["3.weight"][0, 1, :] = 0  # neuron 1 none: so the first hidden layer's others sleep
-    learner = SparseLearner(network.module, parts, parts)
-    sizes = {name: len(values) for name, values in learner.learning.items()}
-    assert sizes == {"1.weight": 12, "1.bias": 1, "3.weight": 1, "3.bias": 2, "5.weight": 8, "5.bias": 4}
-    assert sum(map(len, learner.parameters)) == int(masks.sum())  # nothing that is left is forgotten
+    first, second, answers = sparse.awake([parts[f"{n}.weight"] for n in (1, 3, 5)])
+    assert first[0].nonzero().flatten().tolist() == [0] and second[0].nonzero().flatten().tolist() == [0, 1]
+    assert answers.all()
+    learner = StackLearner(network, network.parameters(masks.clone()), parts, ("1", "3", "5"))
+    assert [len(part) for part in learner._parts()[:3]] == [12, 1, 8]  # computed with, by layer
+    assert len(learner.vector) == sum(int(parts[f"{n}.weight"].sum()) for n in (1, 3, 5))  # and nothing is forgotten
 
 
-@pytest.mark.parametrize(("width", "kept", "chosen"), [(300, 0.05, True), (300, 0.5, False), (30, 0.05, False)])
-def test_only_large_and_sparse_stacks_are_trained_so(width, kept, chosen):
-    network = Network(nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 2)))
-    assert sparse.worth_it(some_masks(network, 2, kept, 0)) is chosen
+def test_inputs_that_nobody_asks_for_are_not_looked_at():
+    network = a_network()
+    masks = torch.ones(2, sum(network.sizes))
+    parts = network.parameters(masks)
+    parts["1.weight"][0, :, 3:] = 0
+    parts["1.weight"][1, :, [0, 1, 2, 4, 5, 6, 7, 8, 9, 10, 11]] = 0
+    learner = StackLearner(network, network.parameters(masks.clone()), parts, ("1",))
+    x = torch.randn(6, 3, 4)
+    assert torch.equal(learner.look(x), x.flatten(1)[:, :4])
+
+
+def test_only_large_thin_layers_are_trained_so_each_run_by_its_own():
+    network = Network(nn.Sequential(nn.Linear(300, 200), nn.ReLU(), nn.Linear(200, 100), nn.ReLU(), nn.Linear(100, 2)))
+    masks = torch.ones(3, sum(network.sizes))
+    parts = network.parameters(masks)
+    parts["0.weight"][0, 10:] = 0  # 5% left, of 60,000
+    parts["0.weight"][1, 100:] = 0  # half
+    parts["2.weight"][1:, 10:] = 0  # 10% left, of 20,000
+    parts["4.weight"][:, :, 1:] = 0  # 1% left, of 200
+    assert sparse.thin_layers(network.module, parts) == [("0",), ("2",), ("2",)]
 
 
 def test_a_real_run_goes_sparse_and_agrees(monkeypatch):
     """LeNet-300-100 on digits, a round at 5% of its weights: accuracies and entropy of both steps."""
     runs = RunConfig(noise_rate=0.5, epochs=3, milestones=(), batch_size=128).grid(seed=[0, 1])
     rows = {}
-    for how in ("dense", "sparse"):
-        monkeypatch.setattr(training, "worth_it", lambda masks, how=how: how == "sparse")
+    for how in ("dense", "sparse", "mixed"):
+        monkeypatch.setattr(training, "thin_layers", thin_by(how))
         stack = Stack(runs, CPU)
         state = stack.fresh()
         order = state.weights.abs().masked_fill(~stack.prunable, torch.inf).argsort(1)
@@ -128,5 +171,6 @@ def test_a_real_run_goes_sparse_and_agrees(monkeypatch):
         state.weights = train(stack.network, state.weights, state.masks, stack.lessons, recipe, generators)
         rows[how] = stack.measure(state, 1)
     for name in ("train_loss", "test_loss", "test_accuracy", "entropy", "learning_distance"):
-        for dense, thin in zip(rows["dense"], rows["sparse"], strict=True):
+        for dense, thin, mixed in zip(rows["dense"], rows["sparse"], rows["mixed"], strict=True):
             assert thin[name] == pytest.approx(dense[name], rel=1e-3)
+            assert mixed[name] == pytest.approx(dense[name], rel=1e-3)

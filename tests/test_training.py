@@ -8,7 +8,7 @@ from torch.nn.functional import cross_entropy, kl_div, log_softmax, softmax
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from torch.utils.data import DataLoader, TensorDataset
 
-from dsdlib import data, imp, models
+from dsdlib import data, imp, models, training
 from dsdlib.config import RunConfig
 from dsdlib.distillation import distillation_loss
 from dsdlib.geometry import learning_distance
@@ -28,7 +28,7 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def carried(*configs, teachers=None):
+def carried(*configs, teachers=()):
     """A stack, and each round's state and rows."""
     stack = imp.Stack(list(configs), CPU, teachers)
     rounds = []
@@ -43,7 +43,7 @@ def vector(network):
 def fast_layout(network):
     """Convolutions sum in another order in another memory layout, and training amplifies the last bit."""
     parameters = dict(network.named_parameters())
-    return {n: p.contiguous(memory_format=torch.channels_last) if p.ndim == 4 else p for n, p in parameters.items()}
+    return {n: training._shaped(training._flat(p), p.shape) if p.ndim == 4 else p for n, p in parameters.items()}
 
 
 def plain_training(network, config, x, y, mask, rng, teacher=None, first=0, last=10**9):
@@ -127,11 +127,7 @@ def test_training_equals_a_plain_pytorch_loop(config, runs, n, taught):
         config.augment,
         *map(values, ("lr", "weight_decay", "alpha", "temperature")),
     )
-    lessons = Lessons(x, rows, labels)
-    if taught:
-        lessons.teacher = lambda positions, inputs: torch.stack(
-            [teacher(batch).detach() for teacher, batch in zip(teachers, inputs, strict=True)]
-        )
+    lessons = Lessons(x, rows, labels, teachers or ())
     learned = train(network, weights, masks, lessons, recipe, [torch_generator(c.seed, "order", 0) for c in configs])
     for r, (plain, c) in enumerate(zip(networks, configs, strict=True)):
         vector_to_parameters(weights[r] * masks[r], plain.parameters())
@@ -216,14 +212,13 @@ def test_pruned_weights_are_exactly_zero_after_every_step(retraining, monkeypatc
     real = imp.train
 
     def watched(network, weights, masks, *more):
-        *more, mark = more
+        *more, visits, engine = more
 
-        def watch(iteration, now):
-            if mark is not None:
-                mark(iteration, now)
+        def watch(now):
             seen.append(bool((now[masks == 0] == 0).all()) and bool((now[masks == 1] != 0).any()))
 
-        return real(network, weights, masks, *more, watch)
+        assert set(visits or {}) <= {0}
+        return real(network, weights, masks, *more, dict.fromkeys(range(2 * 17), watch), engine)
 
     monkeypatch.setattr(imp, "train", watched)
     config = LENET.vary(retraining=retraining, weight_decay=0.01)
@@ -241,17 +236,20 @@ def spied(config, monkeypatch):
     """A run's rounds, and what each round's training was called with: weights, first iteration, recipe."""
     calls, real = [], imp.train
 
-    def spy(network, weights, masks, lessons, recipe, generators, start, mark):
+    def spy(network, weights, masks, lessons, recipe, generators, start, visits, engine):
         count = []
         calls.append({"weights": (weights * masks)[0].clone(), "recipe": recipe, "steps": count})
         calls[-1]["buffers"] = network.buffers()
 
-        def counted(iteration, now):
-            count.append(iteration)
-            if mark is not None:
-                mark(iteration, now)
+        def counted(iteration):
+            def visit(now):
+                count.append(iteration)
+                (visits or {}).get(iteration, lambda now: None)(now)
 
-        return real(network, weights, masks, lessons, recipe, generators, start, counted)
+            return visit
+
+        everywhere = {iteration: counted(iteration) for iteration in range(10_000)}
+        return real(network, weights, masks, lessons, recipe, generators, start, everywhere, engine)
 
     monkeypatch.setattr(imp, "train", spy)
     return *carried(config), calls
@@ -336,15 +334,13 @@ def test_a_students_teacher_answers_as_the_teachers_module_does_in_evaluation(co
     positions = torch.stack([torch.randperm(1037)[:50] for _ in configs])
     x = stack.lessons.x[stack.lessons.rows.gather(1, positions)]
     x = torch.stack([data.augmented(images, torch.Generator().manual_seed(0)) for images in x]) if augment else x
-    answers = stack.lessons.teacher(positions, x)
+    answers = stack.lessons.taught(positions, x)
     expected = torch.stack([t.eval()(images).detach() for t, images in zip(teachers, x, strict=True)])
     torch.testing.assert_close(answers, expected, atol=1e-5, rtol=1e-4)
     assert not answers.requires_grad
     weights = stack.advance(stack.fresh(), 0).weights
     stack.lessons.labels = (stack.lessons.labels + 1) % 10  # with alpha = 1, labels teach nothing
-    stack.lessons.teacher = lambda positions, x: torch.stack(
-        [t(images).detach() for t, images in zip(teachers, x, strict=True)]
-    )
+    stack.lessons.answers = None  # asked anew for each batch
     torch.testing.assert_close(stack.advance(stack.fresh(), 0).weights, weights, atol=1e-4, rtol=1e-3)
 
 
