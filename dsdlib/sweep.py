@@ -46,8 +46,8 @@ def sweep(
     is ``plain``, all in float32, ``fast`` (bfloat16 activations and compiled code for convolutional networks; CUDA
     graphs on a GPU), or ``auto``: fast on a GPU and plain on a CPU. ``keep`` names rounds whose weights must be in the
     store (numbers, ``dense``, ``best``): a finished run without them is trained again. Killed at any moment, the same
-    call goes on from the last finished rounds. Raises `ConfigError` before any training when a run is impossible. Finished
-    runs are read even where their data set is absent, and need no teacher.
+    call goes on from the last finished rounds. Finished runs are read even where their data set is absent, and need no
+    teacher. Raises `ConfigError` before any training when a run is impossible.
     """
     runs, keep = list(dict.fromkeys(runs)), set(keep)
     target = imp.resolve_device(device)

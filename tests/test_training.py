@@ -273,14 +273,16 @@ def test_weight_rewinding_goes_back_to_the_dense_training_after_exactly_t_steps(
     total = config.epochs * -(-1037 // config.batch_size)
     stack, states, _, calls = spied(config, monkeypatch)
     network = dense_after(config, steps)
+    if steps:  # a step more or less is no matter of rounding, which max-pools of equal pixels amplify
+        assert (vector(dense_after(config, steps - 1)) - vector(network)).abs().max() > 5e-3
     for round_ in (1, 2):
         begun = calls[round_]
-        torch.testing.assert_close(begun["weights"], vector(network) * states[round_].masks[0], atol=1e-6, rtol=1e-4)
+        torch.testing.assert_close(begun["weights"], vector(network) * states[round_].masks[0], atol=5e-4, rtol=1e-4)
         if steps == 0:
             assert torch.equal(begun["weights"], stack.initial[0] * states[round_].masks[0])
         assert begun["steps"] == list(range(steps, total))
         for name, buffer in network.named_buffers():
-            torch.testing.assert_close(begun["buffers"][name], buffer, atol=1e-6, rtol=1e-4)
+            torch.testing.assert_close(begun["buffers"][name], buffer, atol=5e-4, rtol=1e-4)
     x, y = stack.lessons.x[stack.lessons.rows[0]], stack.lessons.labels[0]
     vector_to_parameters(calls[2]["weights"], network.parameters())
     plain_training(network, config, x, y, states[2].masks[0], torch_generator(5, "order", 2), first=steps)
