@@ -274,7 +274,7 @@ def test_weight_rewinding_goes_back_to_the_dense_training_after_exactly_t_steps(
     stack, states, _, calls = spied(config, monkeypatch)
     network = dense_after(config, steps)
     if steps:  # a step more or less is no matter of rounding, which max-pools of equal pixels amplify
-        assert (vector(dense_after(config, steps - 1)) - vector(network)).abs().max() > 5e-3
+        assert (vector(dense_after(config, steps - 1)) - vector(network)).abs().max() > 2e-3
     for round_ in (1, 2):
         begun = calls[round_]
         torch.testing.assert_close(begun["weights"], vector(network) * states[round_].masks[0], atol=5e-4, rtol=1e-4)
