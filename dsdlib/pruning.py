@@ -8,20 +8,23 @@ from dsdlib.config import ConfigError
 LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 
 
-def prunable(network: nn.Module, which: str) -> torch.Tensor:
-    """Which of a network's parameters may be pruned: (parameters,) bool, in `parameters_to_vector`'s order.
-
-    ``conv_and_linear`` (DSD2), ``all_but_last`` (He et al.'s LeNet) and ``conv`` (He et al.'s VGG-16) name the layers;
-    it is always their weights alone, never biases or BatchNorm.
-    """
+def prunable_layers(network: nn.Module, which: str) -> list[nn.Module]:
+    """The layers whose weights may be pruned: ``conv_and_linear`` (DSD2), ``all_but_last`` (He et al.'s LeNet) or
+    ``conv`` (He et al.'s VGG-16). Raises `ConfigError` where there are none."""
     layers = [module for module in network.modules() if isinstance(module, LAYERS)]
     if which == "all_but_last":
         layers = layers[:-1]
     elif which == "conv":
         layers = [layer for layer in layers if not isinstance(layer, nn.Linear)]
-    weights = {id(layer.weight) for layer in layers}
-    if not weights:
+    if not layers:
         raise ConfigError(f"prunable = {which!r}: this network has no such layer")
+    return layers
+
+
+def prunable(network: nn.Module, which: str) -> torch.Tensor:
+    """Which of a network's parameters may be pruned: (parameters,) bool, in `parameters_to_vector`'s order. It is the
+    layers' weights alone, never biases or BatchNorm."""
+    weights = {id(layer.weight) for layer in prunable_layers(network, which)}
     return torch.cat([torch.full((p.numel(),), id(p) in weights) for p in network.parameters()])
 
 

@@ -160,15 +160,19 @@ def _stacks(pending: list[RunConfig], jobs: int, stack_size: int) -> list[list[R
     work = {shape: imp.work(group[0]) for shape, group in groups.items()}
     largest = {shape: stack_size if imp.stackable(group[0]) else 1 for shape, group in groups.items()}
     share = sum(work[shape] * len(group) for shape, group in groups.items()) / workers
-    for parts in range(1, 5):
+
+    def cut(parts: int) -> list[tuple[float, list[RunConfig]]]:
+        """Stacks and how long they take, none much longer than that part of a worker's share."""
         stacks = []
         for shape, group in groups.items():
-            pieces = ceil(len(group) / min(largest[shape], max(1, int(share / parts / work[shape]))))
-            stacks += [(work[shape] * len(group[i::pieces]), group[i::pieces]) for i in range(pieces)]
-        stacks.sort(key=lambda stack: stack[0], reverse=True)
-        if _time([length for length, _ in stacks], workers) <= 1.1 * share:
-            break
-    return [stack for _, stack in stacks]
+            pieces = ceil(len(group) / min(largest[shape], ceil(share / parts / work[shape])))
+            stacks += [group[first::pieces] for first in range(pieces)]
+        # What a stack costs besides its runs was measured to be about what one more run would cost.
+        lengths = [work[imp.stack_shape(stack[0])] * (len(stack) + 1) for stack in stacks]
+        return sorted(zip(lengths, stacks, strict=True), key=lambda stack: stack[0], reverse=True)
+
+    best = min(map(cut, range(1, 5)), key=lambda stacks: _time([length for length, _ in stacks], workers))
+    return [stack for _, stack in best]
 
 
 def _time(lengths: list[float], workers: int) -> float:

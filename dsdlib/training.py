@@ -103,6 +103,7 @@ def _shaped(values: Tensor, shape: torch.Size) -> Tensor:
 class Engine:
     """How steps are computed, none of which changes what is computed but for rounding."""
 
+    thin: bool = True  # on a CPU, thin layers of fully connected networks by sparse products
     bfloat16: bool = False  # convolutional networks' activations; weights and their updates stay float32
     compiled: bool = False  # convolutional networks, by torch.compile
     graphed: bool = False  # on a GPU, steps are replayed as CUDA graphs
@@ -361,7 +362,7 @@ def train(
     """
     network.module.train()
     learned, alike = weights * masks, [()] * len(weights)
-    if network.stackable and weights.device.type == "cpu" and not visits:
+    if engine.thin and network.stackable and weights.device.type == "cpu" and not visits:
         alike = thin_layers(network.module, network.parameters(masks))
     for thin in dict.fromkeys(alike):
         runs = [run for run, layers in enumerate(alike) if layers == thin]
