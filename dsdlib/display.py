@@ -6,6 +6,7 @@ from collections.abc import Callable
 from html import escape
 
 import pandas as pd
+import torch
 from IPython.display import Markdown, display
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
@@ -14,7 +15,8 @@ from pandas.api.types import is_float_dtype, is_integer_dtype
 
 from dsdlib.claims import Claim, effect
 from dsdlib.config import RunConfig
-from dsdlib.results import Store
+from dsdlib.data import Dataset
+from dsdlib.results import Store, describe_machine
 
 FIGURE, CLAIMS, PROVENANCE = (f"application/vnd.dsdlib.{kind}+json" for kind in ("figure", "claims", "provenance"))
 
@@ -93,9 +95,28 @@ def show_provenance(table: pd.DataFrame, runs: list[RunConfig]) -> None:
         "Training time": f"{table['seconds'].sum():,.0f} s, summed over runs",
         "Device": ", ".join(unique["device"]),
         "Processor": ", ".join(unique["processor"]),
+        "Arithmetic": ", ".join(sorted({p.get("engine", "float32") for p in made})),
         "Versions": "; ".join([*versions, f"Python {', '.join(unique['python'])}"]),
         "Commit": ", ".join(unique["commit"]),
     }
+    _show_facts(facts)
+
+
+def show_machine(device: torch.device, dataset: Dataset) -> None:
+    """Where timings come from that were taken here and now."""
+    machine = describe_machine(device)
+    _show_facts(
+        {
+            "Data": f"{dataset.name} (SHA-256 {dataset.checksum()[:16]}…)",
+            "Device": machine["device"],
+            "Processor": machine["processor"],
+            "Versions": " ".join(f"{k} {v}" for k, v in machine["versions"].items()) + f"; Python {machine['python']}",
+            "Commit": str(machine["commit"]),
+        }
+    )
+
+
+def _show_facts(facts: dict[str, str]) -> None:
     rows = "".join(f"<tr><th>{name}</th><td>{escape(fact)}</td></tr>" for name, fact in facts.items())
     _show(f"<table>{rows}</table>", "\n".join(f"{n}: {f}" for n, f in facts.items()), PROVENANCE, facts)
 

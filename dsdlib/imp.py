@@ -188,7 +188,7 @@ class Stack:
             state.weights,
             state.masks,
             self.lessons,
-            self._recipe(round_),
+            self.recipe(round_),
             self.generators("order", round_),
             start,
             {self.shared.rewind_iteration: self._mark_rewind_point} if rewinds and round_ == 0 else None,
@@ -199,7 +199,7 @@ class Stack:
     def _mark_rewind_point(self, weights: Tensor) -> None:
         self.rewind_point = State(weights.detach().clone(), self.rewind_point.masks, self.network.buffers())
 
-    def _recipe(self, round_: int) -> Recipe:
+    def recipe(self, round_: int) -> Recipe:
         c = self.shared
         columns = {n: [getattr(run, n) for run in self.configs] for n in ("lr", "weight_decay", "alpha", "temperature")}
         values = {name: torch.tensor(column, device=self.device) for name, column in columns.items()}

@@ -8,7 +8,6 @@ import warnings
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 # On a CPU, sparse products were measured to be the faster ones in layers of at least so many weights, at most so dense.
 LARGE, THIN = 15_000, 0.15
@@ -61,33 +60,22 @@ class ThinLayer:
         self.order = torch.argsort(column, stable=True)
         self.transposed = Pattern(column[self.order], row[self.order], (runs * inputs, runs * outputs))
 
-    def __call__(self, bias: Tensor | None, values: Tensor, x: Tensor) -> Tensor:
-        """Its output (runs, outputs, n) for a bias (runs, outputs), the entries' values and x, (runs, inputs, n)."""
-        y = Product.apply(self, values, None if bias is None else bias.flatten(), x.flatten(0, 1))
-        return y.unflatten(0, (len(x), -1))
+    def times(self, values: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
+        """The layer's output (runs, outputs, n) for its entries' values, a bias (runs, outputs) and x (runs, inputs,
+        n)."""
+        y = self.pattern.times(values, x.flatten(0, 1)).unflatten(0, (len(x), -1))
+        return y if bias is None else y.add_(bias.unsqueeze(2))
 
+    def slope(self, values: Tensor, slope: Tensor, x: Tensor) -> Tensor:
+        """The loss's slope by the entries' values, from that by the output, (runs, outputs, n)."""
+        if not len(values):
+            return values
+        matrix = self.pattern.matrix(values)
+        return torch.sparse.sampled_addmm(matrix, slope.flatten(0, 1), x.flatten(0, 1).t(), beta=0.0).values()
 
-class Product(torch.autograd.Function):
-    """A thin layer's weights times x, plus a bias or None; differentiable in all."""
-
-    @staticmethod
-    def forward(ctx, layer: ThinLayer, values: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
-        ctx.layer = layer
-        ctx.save_for_backward(values, x)
-        y = layer.pattern.times(values, x)
-        return y if bias is None else y.add_(bias.unsqueeze(1))
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, gradient: Tensor):
-        layer, (values, x), of_x = ctx.layer, ctx.saved_tensors, None
-        gradient = gradient.contiguous()  # its rows' sums then do not depend on how many there are
-        of_values = torch.zeros_like(values)
-        if len(values):
-            of_values = torch.sparse.sampled_addmm(layer.pattern.matrix(values), gradient, x.t(), beta=0.0).values()
-        if ctx.needs_input_grad[3]:
-            of_x = layer.transposed.times(values[layer.order], gradient)
-        return None, of_values, gradient.sum(1) if ctx.needs_input_grad[2] else None, of_x
+    def back(self, values: Tensor, slope: Tensor) -> Tensor:
+        """The loss's slope by the input, (runs, inputs, n)."""
+        return self.transposed.times(values[self.order], slope.flatten(0, 1)).unflatten(0, (len(slope), -1))
 
 
 def awake(masks: list[Tensor]) -> list[Tensor]:

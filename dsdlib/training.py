@@ -7,17 +7,19 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, pad
 
 from dsdlib.data import augmented
 from dsdlib.distillation import distillation_loss
 from dsdlib.entropy import NeuronStates
 from dsdlib.sparse import ThinLayer, awake, linear_layers, thin_layers
+
+threshold_backward = torch.ops.aten.threshold_backward
 
 ELEMENTWISE = (nn.ReLU, nn.LeakyReLU, nn.Tanh, nn.Sigmoid, nn.GELU, nn.SiLU, nn.ELU, nn.Softplus, nn.Identity)
 
@@ -52,20 +54,16 @@ class Network:
 
     def __call__(self, parameters: dict[str, Tensor], x: Tensor) -> Tensor:
         if self.stackable:
-            return self.stacked(parameters, x)
+            return self._stacked(parameters, x)
         single = {name: _channels_last(part[0]) for name, part in parameters.items()}
         return functional_call(self.module, single, (x[0],)).unsqueeze(0)
 
-    def stacked(self, parameters: dict[str, Tensor], x: Tensor, products: dict[str, Callable] | None = None) -> Tensor:
-        """The same for a sequence of linear layers, some of which may compute their ``products`` themselves."""
-        # Neurons before samples, (runs, neurons, n): the weights' gradients then come out in the weights' own layout.
+    def _stacked(self, parameters: dict[str, Tensor], x: Tensor) -> Tensor:
+        # Neurons before samples, (runs, neurons, n): weight times input.
         x = x.flatten(2).mT
         for name, layer in self.module.named_children():
-            if products and name in products:
-                x = products[name](x)
-            elif isinstance(layer, nn.Linear):
-                weight, bias = parameters[f"{name}.weight"], parameters.get(f"{name}.bias")
-                x = weight @ x if bias is None else torch.baddbmm(bias.unsqueeze(2), weight, x)
+            if isinstance(layer, nn.Linear):
+                x = affine(parameters[f"{name}.weight"], parameters.get(f"{name}.bias"), x)
             elif not isinstance(layer, nn.Flatten):
                 x = layer(x)
         return x.mT
@@ -80,6 +78,11 @@ class Network:
     def set_buffers(self, values: dict[str, Tensor]) -> None:
         for name, buffer in self.module.named_buffers():
             buffer.copy_(values[name])
+
+
+def affine(weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
+    """A linear layer of a stack: weights (runs, outputs, inputs), biases (runs, outputs), x (runs, inputs, n)."""
+    return torch.bmm(weight, x) if bias is None else torch.baddbmm(bias.unsqueeze(2), weight, x)
 
 
 def _channels_last(part: Tensor) -> Tensor:
@@ -162,19 +165,22 @@ class Recipe:
 
 class StackLearner:
     """A stack in training. Of its ``thin`` layers' weights it learns what is left, as one vector; of all else, the
-    whole, in views of the matrix of weights."""
+    whole, in views of the matrix of weights.
+
+    Backpropagation is written out: autograd's own cost exceeds that of such small products.
+    """
 
     def __init__(self, network: Network, weights: dict[str, Tensor], masks: dict[str, Tensor], thin: tuple[str, ...]):
-        self.network, self.weights = network, weights
-        self.whole = {n: part.requires_grad_() for n, part in weights.items() if n.removesuffix(".weight") not in thin}
-        self.parameters = list(self.whole.values())
+        self.module, self.weights = network.module, weights
+        self.whole = {name: part for name, part in weights.items() if name.removesuffix(".weight") not in thin}
         self.masks = [None if masks[name].all() else masks[name] for name in self.whole]
-        self.columns, self.products, self.places = None, {}, []
+        self.columns, self.thin, self.places, self.tape = None, {}, [], []
         if thin:
             self._thin_out(masks, thin)
+        self.parameters = [*self.whole.values(), *([self.vector] if thin else [])]
 
     def _thin_out(self, masks: dict[str, Tensor], thin: tuple[str, ...]) -> None:
-        names = linear_layers(self.network.module)
+        names = linear_layers(self.module)
         left = [masks[f"{name}.weight"].bool() for name in names]
         asleep = []
         for name, mask, outputs in zip(names, left, awake(left), strict=True):
@@ -182,43 +188,83 @@ class StackLearner:
                 used = mask & outputs.unsqueeze(2)
                 if name == names[0]:
                     self.columns = used.flatten(0, 1).any(0).nonzero().squeeze(1)
-                layer = ThinLayer(used, self.columns if name == names[0] else None)
-                self.products[name] = partial(layer, self.whole.get(f"{name}.bias"))
-                self.places.append((f"{name}.weight", layer.places))
+                self.thin[name] = ThinLayer(used, self.columns if name == names[0] else None)
+                self.places.append((f"{name}.weight", self.thin[name].places))
                 asleep.append((f"{name}.weight", (mask & ~used).nonzero(as_tuple=True)))
         self.places += asleep  # which lead to no answer: no product takes them, and the decay is all they learn
-        self.vector = torch.cat([self.weights[name][at] for name, at in self.places]).requires_grad_()
-        self.parameters.append(self.vector)
+        self.vector = torch.cat([self.weights[name][at] for name, at in self.places])
+        self.slope = torch.zeros_like(self.vector)
         self.masks.append(None)
+        self.left, self.left_slopes = (dict(zip(thin, self._parts(v), strict=False)) for v in (self.vector, self.slope))
 
-    def _parts(self) -> tuple[Tensor, ...]:
-        return self.vector.split([len(at[0]) for _, at in self.places])
+    def _parts(self, vector: Tensor) -> tuple[Tensor, ...]:
+        return vector.split([len(at[0]) for _, at in self.places])
 
     def look(self, x: Tensor) -> Tensor:
         """Of inputs (n, …), what some weight that is left asks for."""
         return x if self.columns is None else x.flatten(1)[:, self.columns]
 
+    @torch.no_grad()
     def __call__(self, x: Tensor) -> Tensor:
-        """Inputs (runs, n, …) that `look` has seen → logits (runs, n, classes)."""
-        if not self.products:
-            return self.network(self.whole, x)
-        thin = zip(self.products.items(), self._parts(), strict=False)
-        return self.network.stacked(self.whole, x, {name: partial(product, part) for (name, product), part in thin})
+        """Inputs (runs, n, …) that `look` has seen → logits (runs, n, classes). The tape remembers, of a linear layer,
+        what went in and, of an activation, what came out of it."""
+        n = x.shape[1]
+        x, self.tape = _padded(x.flatten(2)).mT, []
+        for name, layer in self.module.named_children():
+            if isinstance(layer, nn.Linear):
+                self.tape.append((name, x))
+                bias = self.whole.get(f"{name}.bias")
+                thin = self.thin.get(name)
+                x = thin.times(self.left[name], bias, x) if thin else affine(self.whole[f"{name}.weight"], bias, x)
+            elif not isinstance(layer, nn.Flatten):
+                x, entry = _activated(layer, x)
+                self.tape.append((None, entry))
+        return x.mT[:, :n]
 
-    def gradients(self, loss: Tensor) -> Sequence[Tensor]:
-        return torch.autograd.grad(loss, self.parameters)
+    @torch.no_grad()
+    def gradients(self, slope: Tensor) -> list[Tensor]:
+        """Of each of the parameters, from the loss's slope by the logits that the last call has given."""
+        slope, slopes, first = _padded(slope).mT, {}, next(name for name, _ in self.tape if name)
+        for name, entry in reversed(self.tape):
+            if name is None:
+                slope = entry(slope)
+                continue
+            slopes[f"{name}.bias"], thin = slope.sum(2), self.thin.get(name)
+            if thin:
+                self.left_slopes[name].copy_(thin.slope(self.left[name], slope, entry))
+            else:
+                slopes[f"{name}.weight"] = torch.bmm(slope, entry.mT)
+            if name == first:
+                break
+            slope = thin.back(self.left[name], slope) if thin else torch.bmm(self.whole[f"{name}.weight"].mT, slope)
+        return [*(slopes[name] for name in self.whole), *([self.slope] if self.thin else [])]
 
     def spread(self, values: Tensor) -> list[Tensor]:
         """One value a run, in a shape that goes with each of the parameters."""
         spread = [values.view(-1, *[1] * (part.dim() - 1)) for part in self.whole.values()]
-        return [*spread, torch.cat([values[at[0]] for _, at in self.places])] if self.places else spread
+        return [*spread, torch.cat([values[at[0]] for _, at in self.places])] if self.thin else spread
 
-    @torch.no_grad()
     def write(self) -> None:
         """What was learned, to its place in the matrix of weights."""
-        if self.places:
-            for (name, at), part in zip(self.places, self._parts(), strict=True):
-                self.weights[name][at] = part
+        for (name, at), part in zip(self.places, self._parts(self.vector) if self.thin else [], strict=True):
+            self.weights[name][at] = part
+
+
+def _padded(x: Tensor) -> Tensor:
+    """(runs, n, …) with zeros for samples up to a multiple of 16: the runs' products then begin at like places in the
+    memory, on which their last bits may depend."""
+    return pad(x, (0, 0, 0, -x.shape[1] % 16)) if x.shape[1] % 16 else x
+
+
+def _activated(layer: nn.Module, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """An activation's output, and its backward pass."""
+    if isinstance(layer, nn.ReLU):
+        y = x.relu()
+        return y, lambda slope: threshold_backward(slope, y, 0)
+    with torch.enable_grad():
+        leaf = x.detach().requires_grad_()
+        y = layer(leaf)
+    return y.detach(), lambda slope: torch.autograd.grad(y, leaf, slope)[0]
 
 
 class ModuleLearner:
@@ -231,7 +277,7 @@ class ModuleLearner:
         for parameter, values in zip(network.module.parameters(), self.vector.split(network.sizes), strict=True):
             parameter.data = _shaped(values, parameter.shape)
         mask = torch.cat([_flat(part[0]) for part in masks.values()])
-        self.parameters, self.masks = [self.vector], [None if mask.all() else mask]
+        self.parameters, self.masks, self.answer = [self.vector], [None if mask.all() else mask], None
 
     def look(self, x: Tensor) -> Tensor:
         return x
@@ -239,10 +285,12 @@ class ModuleLearner:
     def __call__(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.engine.bfloat16, cache_enabled=False):
             logits = self.module(x[0])
-        return logits.to(self.vector.dtype).unsqueeze(0)
+        self.answer = logits.to(self.vector.dtype).unsqueeze(0)
+        return self.answer.detach()
 
-    def gradients(self, loss: Tensor) -> Sequence[Tensor]:
-        parts = torch.autograd.grad(loss, list(self.network.module.parameters()), materialize_grads=True)
+    def gradients(self, slope: Tensor) -> list[Tensor]:
+        parameters = list(self.network.module.parameters())
+        parts = torch.autograd.grad(self.answer, parameters, slope, materialize_grads=True)
         return [torch.cat([_flat(part) for part in parts])]
 
     def spread(self, values: Tensor) -> list[Tensor]:
@@ -282,8 +330,9 @@ class Step:
         return order.split(self.recipe.batch_size, dim=1)
 
     def __call__(self, positions: Tensor) -> None:
-        loss = self._loss(positions, self._images(positions))
-        parts = self.learner.parameters, self.learner.gradients(loss), self.velocity, self.rate, self.decay
+        x = self._images(positions)
+        slope = self._slope(positions, x, self.learner(x))
+        parts = self.learner.parameters, self.learner.gradients(slope), self.velocity, self.rate, self.decay
         for part in zip(*parts, strict=True):
             _update(*part, self.recipe.momentum)
 
@@ -293,15 +342,25 @@ class Step:
         rows = self.lessons.rows.gather(1, positions)
         return self.x.index_select(0, rows.flatten()).unflatten(0, rows.shape)
 
-    def _loss(self, positions: Tensor, x: Tensor) -> Tensor:
-        """The sum over runs of each run's mean loss: each run's gradient is its own."""
-        lessons, recipe, logits = self.lessons, self.recipe, self.learner(x)
+    def _slope(self, positions: Tensor, x: Tensor, logits: Tensor) -> Tensor:
+        """Of each run's mean loss, by its logits (runs, n, classes): of cross-entropy, that is softmax less the labels'
+        one-hot code."""
+        lessons, recipe = self.lessons, self.recipe
         labels = lessons.labels.gather(1, positions)
-        if not lessons.teachers:
-            return cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum") / labels.shape[1]
-        loss = cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view_as(labels).mean(1)
-        taught = distillation_loss(logits, lessons.taught(positions, x), recipe.temperature)
-        return (recipe.alpha * taught + (1 - recipe.alpha) * loss).sum()
+        slope = _softmax(logits.mT)
+        slope.scatter_add_(1, labels.unsqueeze(1), torch.full_like(slope[:, :1], -1.0)).div_(labels.shape[1])
+        if lessons.teachers:
+            logits.requires_grad_()
+            taught = distillation_loss(logits, lessons.taught(positions, x), recipe.temperature)
+            (other,) = torch.autograd.grad((recipe.alpha * taught).sum(), logits)
+            slope = other.mT + (1 - recipe.alpha).view(-1, 1, 1) * slope
+        return slope.mT.contiguous()
+
+
+def _softmax(logits: Tensor) -> Tensor:
+    """Over dimension 1. PyTorch's own is slow with few classes last, and elsewhere not the same in every stack."""
+    powers = (logits - logits.amax(1, keepdim=True)).exp_()
+    return powers.div_(powers.sum(1, keepdim=True))
 
 
 @torch.no_grad()
@@ -312,7 +371,7 @@ def _update(
     if momentum:
         gradient = velocity.mul_(momentum).add_(gradient)
     if decay is not None:
-        gradient.addcmul_(weights, decay)
+        gradient = gradient.addcmul_(weights, decay) if momentum else gradient.addcmul(weights, decay)
     weights.addcmul_(gradient, rate, value=-1)
 
 

@@ -131,7 +131,7 @@ def test_neurons_that_lead_nowhere_sleep():
     assert first[0].nonzero().flatten().tolist() == [0] and second[0].nonzero().flatten().tolist() == [0, 1]
     assert answers.all()
     learner = StackLearner(network, network.parameters(masks.clone()), parts, ("1", "3", "5"))
-    assert [len(part) for part in learner._parts()[:3]] == [12, 1, 8]  # computed with, by layer
+    assert [len(part) for part in learner._parts(learner.vector)[:3]] == [12, 1, 8]  # computed with, by layer
     assert len(learner.vector) == sum(int(parts[f"{n}.weight"].sum()) for n in (1, 3, 5))  # and nothing is forgotten
 
 
@@ -167,7 +167,7 @@ def test_a_real_run_goes_sparse_and_agrees(monkeypatch):
         state = stack.fresh()
         order = state.weights.abs().masked_fill(~stack.prunable, torch.inf).argsort(1)
         state.masks = torch.ones_like(state.masks).scatter_(1, order[:, : int(0.95 * stack.prunable.sum())], 0.0)
-        recipe, generators = stack._recipe(1), stack.generators("order", 1)
+        recipe, generators = stack.recipe(1), stack.generators("order", 1)
         state.weights = train(stack.network, state.weights, state.masks, stack.lessons, recipe, generators)
         rows[how] = stack.measure(state, 1)
     for name in ("train_loss", "test_loss", "test_accuracy", "entropy", "learning_distance"):
