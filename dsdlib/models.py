@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from pydantic import PositiveFloat, PositiveInt, StrictBool, ValidationError, validate_call
 from torch import Tensor, nn
-from torchvision.models import resnet18 as torchvision_resnet18
 
 from dsdlib.config import ConfigError
 from dsdlib.data import import_object
@@ -75,6 +74,8 @@ def _means(size: int, out: int) -> Tensor:
 @validate_call
 def resnet18(input_shape: tuple[int, ...], classes: int, maxpool: StrictBool = True) -> nn.Module:
     """ResNet-18 with a 3×3 stride-1 stem; the max-pool kept (DSD2) or removed (He et al. 2022)."""
+    from torchvision.models import resnet18 as torchvision_resnet18  # here, as it takes a second to import
+
     network = torchvision_resnet18(num_classes=classes)
     network.conv1 = nn.Conv2d(input_shape[0], 64, 3, padding=1, bias=False)
     if not maxpool:

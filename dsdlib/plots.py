@@ -264,15 +264,35 @@ def stops_beside(ax: Axes, points: pd.DataFrame) -> None:
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
 
 
-def against(table: pd.DataFrame, x: str, y: str, hue: str, xlabel: str, ylabel: str, ax: Axes | None = None) -> Axes:
-    """A measure at a few values of ``x``, a line for each value of ``hue``, mean and 95% interval over seeds."""
+def against(
+    table: pd.DataFrame, x: str, y: str, hue: str | None, xlabel: str, ylabel: str, ax: Axes | None = None
+) -> Axes:
+    """A measure at a few values of ``x``, a line for each value of ``hue``, mean and 95% interval over the rest."""
     ax = ax or plt.subplots()[1]
     style = {"marker": "o", "errorbar": ("ci", 95), "err_style": "bars", "err_kws": {"capsize": 3, "lw": 1}, "seed": 0}
-    palette = sns.color_palette(PALETTE if _ordered(table[hue]) else "deep", table[hue].nunique())
-    sns.lineplot(table, x=x, y=y, hue=hue, palette=palette, ax=ax, **style)
-    sns.move_legend(ax, "upper left", bbox_to_anchor=(1, 1), title=hue, alignment="left")
+    if hue is None:
+        sns.lineplot(table, x=x, y=y, color=TRAIN, ax=ax, **style)
+    else:
+        palette = sns.color_palette(PALETTE if _ordered(table[hue]) else "deep", table[hue].nunique())
+        sns.lineplot(table, x=x, y=y, hue=hue, palette=palette, ax=ax, **style)
+        sns.move_legend(ax, "upper left", bbox_to_anchor=(1, 1), title=hue, alignment="left")
     ax.set_xlabel(xlabel)
     measure_axis(ax, ylabel)
+    return ax
+
+
+def timings(
+    table: pd.DataFrame, x: str, y: str, hue: str | None, xlabel: str, unit: str, ax: Axes | None = None
+) -> Axes:
+    """The same for seconds or rates, in ``unit`` with its prefix, over sizes or densities that grow by factors."""
+    ax = against(table, x, y, hue, xlabel, {"s": "Seconds a run and epoch"}.get(unit, unit), ax)
+    values = sorted(table[x].unique())
+    ax.set_xscale("log")
+    ax.xaxis.set_major_locator(FixedLocator(values))
+    ax.xaxis.set_minor_locator(FixedLocator([]))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.yaxis.set_major_formatter(EngFormatter(unit))
+    ax.set_ylim(bottom=0)
     return ax
 
 

@@ -5,16 +5,22 @@ import ast
 import json
 import logging
 import re
+import signal
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import chdir, contextmanager, suppress
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import papermill
+import psutil
 import yaml
 from bs4 import BeautifulSoup
 from jinja2 import FileSystemLoader
@@ -74,8 +80,11 @@ def read_parameters(root: Path, file: Path) -> dict[str, Any]:
     return parameters
 
 
-def read_profile(root: Path, profile: str, only: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
-    """Notebook name → parameters, for the whole profile or the notebooks in `only`."""
+def read_profile(
+    root: Path, profile: str, only: Sequence[str] = (), changes: dict[str, Any] | None = None
+) -> dict[str, dict[str, Any]]:
+    """Notebook name → parameters, for the whole profile or the notebooks in `only`. `changes` are put in the place of
+    the profile's values wherever a notebook takes them."""
     profiles = sorted(path.name for path in (root / "parameters").iterdir() if path.is_dir())
     if profile not in profiles:
         raise ValueError(f"unknown profile '{profile}'; the profiles are: {', '.join(profiles)}")
@@ -85,27 +94,80 @@ def read_profile(root: Path, profile: str, only: Sequence[str] = ()) -> dict[str
     for name in only:
         if name not in files:
             raise ValueError(f"--only: '{name}' is not in '{profile}', which has: {', '.join(files)}")
-    return {name: read_parameters(root, file) for name, file in files.items() if not only or name in only}
+    plan = {name: read_parameters(root, file) for name, file in files.items() if not only or name in only}
+    allowed = {name: parameter_names(root / "notebooks" / f"{name}.ipynb") for name in plan}
+    for change in changes or {}:
+        if not any(change in names for names in allowed.values()):
+            raise ValueError(f"-p: no notebook here takes '{change}'")
+    return {
+        name: parameters | {key: value for key, value in (changes or {}).items() if key in allowed[name]}
+        for name, parameters in plan.items()
+    }
 
 
-def execute(notebook: Path, parameters: dict[str, Any], folder: Path, root: Path) -> bool:
-    """Run a notebook into `folder`; True when every cell ran. An earlier one stays until this one is done."""
+class Turn:
+    """What a notebook prints: shown as it comes once it is the notebook's turn, kept until then."""
+
+    def __init__(self):
+        self.kept, self.now, self.lock = [], False, threading.Lock()
+
+    def write(self, text: str) -> None:
+        with self.lock:
+            if self.now:
+                sys.stdout.write(text)
+                sys.stdout.flush()
+            else:
+                self.kept.append(text)
+
+    def flush(self) -> None:
+        """Nothing is held back but what has to wait."""
+
+    def begin(self) -> None:
+        with self.lock:
+            self.now = True
+            print(*self.kept, sep="", end="", flush=True)
+
+
+def execute(notebook: Path, parameters: dict[str, Any], folder: Path, out: Turn) -> str | None:
+    """Run a notebook into `folder`; what went wrong, or None. An earlier one stays until this one is done."""
     failed = folder / f"{notebook.stem}.failed.ipynb"
-    live = {"progress_bar": False, "stdout_file": sys.stdout, "stderr_file": sys.stderr}
+    live = {"progress_bar": False, "stdout_file": out, "stderr_file": out}
     # Else every run begins with a warning that messages, signed and local as they are, are not encrypted.
     kernel = {"kernel_name": "python3", "language": "python", "extra_arguments": ["--log-level=ERROR"]}
     with tempfile.TemporaryDirectory(prefix=".running-", dir=folder) as scratch:
         draft = Path(scratch) / notebook.name
         try:
-            papermill.execute_notebook(notebook, draft, parameters, cwd=root, **live, **kernel)
+            papermill.execute_notebook(notebook, draft, parameters, **live, **kernel)
         except (PapermillExecutionError, DeadKernelError) as error:
             draft.replace(failed)
             name = getattr(error, "ename", type(error).__name__)
             message = str(getattr(error, "evalue", error)).strip().split("\n")[0]
-            print(f"\n{name}: {message}\nThe notebook as far as it came: {failed}", file=sys.stderr)
-            return False
+            return f"{name}: {message}\nThe notebook as far as it came: {failed}"
         draft.replace(folder / notebook.name)
     failed.unlink(missing_ok=True)
+    return None
+
+
+def execute_all(plan: dict[str, dict[str, Any]], folder: Path, root: Path, at_once: int) -> bool:
+    """Run the notebooks, so many at once: while one starts or draws, another trains. True when every one ran."""
+    with chdir(root), ThreadPoolExecutor(at_once) as pool:
+        turns = [Turn() for _ in plan]
+        paths = [root / "notebooks" / f"{name}.ipynb" for name in plan]
+        started = [
+            pool.submit(execute, *work) for work in zip(paths, plan.values(), repeat(folder), turns, strict=False)
+        ]
+        try:
+            for number, (name, turn, job) in enumerate(zip(plan, turns, started, strict=True), start=1):
+                print(f"\n── {name} ({number} of {len(plan)}) ──", flush=True)
+                turn.begin()
+                if failure := job.result():
+                    print(f"\n{failure}", file=sys.stderr)
+                    return False
+        finally:  # after a failure or an interruption, nothing goes on; finished rounds are in the store
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in psutil.Process().children(recursive=True):
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
     return True
 
 
@@ -210,25 +272,55 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m dsdlib.report", description=__doc__)
     parser.add_argument("profile", help="a folder of parameters/, such as smoke or quick")
     parser.add_argument("--only", nargs="+", default=(), metavar="NOTEBOOK", help="run these notebooks only")
+    parser.add_argument(
+        "-p",
+        nargs=2,
+        action="append",
+        default=[],
+        dest="changes",
+        metavar=("NAME", "VALUE"),
+        help="a value of your own, in every notebook that takes it; YAML, such as -p seeds '[0, 1]'",
+    )
+    parser.add_argument("--at-once", type=int, default=2, metavar="N", help="notebooks that run at once (default: 2)")
+    parser.add_argument("--minutes", type=float, help="stop then; the same command goes on from the finished rounds")
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="where pages go (default: reports)")
     return parser.parse_args(argv)
 
 
+@contextmanager
+def alarm(minutes: float | None) -> Iterator[None]:
+    """After so many minutes, as if the user had pressed Ctrl-C."""
+    if minutes is not None:
+        signal.signal(signal.SIGALRM, signal.default_int_handler)
+        signal.setitimer(signal.ITIMER_REAL, 60 * minutes)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
 def main(argv: Sequence[str] | None = None, root: Path | None = None) -> int:
-    """The exit code: 0 when the report is made, 1 when a notebook failed, 2 when refused before any ran."""
+    """The exit code: 0 when the report is made, 1 when a notebook failed, 2 when refused before any ran, 3 when the
+    time was over."""
     arguments, start = parse(argv), time.monotonic()
     try:
         root = root or project_root()
-        plan = read_profile(root, arguments.profile, arguments.only)
-    except (ValueError, SyntaxError) as refusal:
+        changes = {name: yaml.safe_load(value) for name, value in arguments.changes}
+        plan = read_profile(root, arguments.profile, arguments.only, changes)
+    except (ValueError, SyntaxError, yaml.YAMLError) as refusal:
         print(f"report: {refusal}", file=sys.stderr)
         return 2
     folder = (arguments.output or root / "reports").resolve() / arguments.profile
     folder.mkdir(parents=True, exist_ok=True)
-    for number, (name, parameters) in enumerate(plan.items(), start=1):
-        print(f"\n── {name} ({number} of {len(plan)}) ──", flush=True)
-        if not execute(root / "notebooks" / f"{name}.ipynb", parameters, folder, root):
-            return 1
+    try:
+        with alarm(arguments.minutes):
+            if not execute_all(plan, folder, root, arguments.at_once):
+                return 1
+    except KeyboardInterrupt:
+        if arguments.minutes is None or time.monotonic() - start < 60 * arguments.minutes:
+            raise
+        print(f"\nreport: {arguments.minutes:g} minutes are over; the same command goes on from the finished rounds")
+        return 3
     print(f"\n{render(folder, arguments.profile)} in {duration(time.monotonic() - start)}")
     return 0
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import sys
 import threading
 import warnings
@@ -234,6 +236,7 @@ def _carry_through(
     stack = Stack(configs, device, teachers, engine)
     session = describe_machine(device) | imp.identity(configs[0]) | {"engine": str(engine)}
     finished = {config: store.rows(config)[:first] for config in configs}
+    boss = os.getppid()
     for config in configs:
         store.begin(config, session, again=first > 0)
 
@@ -243,6 +246,8 @@ def _carry_through(
                 store.save_tensors(store.folder(config) / REWIND, stack.tensors(stack.rewind_point, run))
             finished[config].append(row)
             store.save_round(config, finished[config], stack.tensors(state, run), wanted[config])
+        if multiprocessing.parent_process() is not None and os.getppid() != boss:
+            sys.exit("a worker stops, as the sweep it worked for is gone")
 
     state = stack.fresh() if first == 0 else stack.restore([store.tensors(c, first - 1) for c in configs])
     if first > 0 and stack.shared.rewind_iteration > 0:

@@ -15,7 +15,7 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy, pad
 
 from dsdlib.data import augmented
-from dsdlib.distillation import distillation_loss
+from dsdlib.distillation import distillation_slope, softmax
 from dsdlib.entropy import NeuronStates
 from dsdlib.sparse import ThinLayer, awake, linear_layers, thin_layers
 
@@ -342,25 +342,19 @@ class Step:
         rows = self.lessons.rows.gather(1, positions)
         return self.x.index_select(0, rows.flatten()).unflatten(0, rows.shape)
 
+    @torch.no_grad()
     def _slope(self, positions: Tensor, x: Tensor, logits: Tensor) -> Tensor:
-        """Of each run's mean loss, by its logits (runs, n, classes): of cross-entropy, that is softmax less the labels'
-        one-hot code."""
-        lessons, recipe = self.lessons, self.recipe
-        labels = lessons.labels.gather(1, positions)
-        slope = _softmax(logits.mT)
-        slope.scatter_add_(1, labels.unsqueeze(1), torch.full_like(slope[:, :1], -1.0)).div_(labels.shape[1])
+        """Of each run's mean loss by its logits, (runs, n, classes): of cross-entropy, it is softmax less the one-hot
+        code of the labels."""
+        lessons, recipe, n = self.lessons, self.recipe, logits.shape[1]
+        labels = lessons.labels.gather(1, positions).unsqueeze(1)
+        slope = softmax(logits.mT)
+        slope.scatter_add_(1, labels, torch.full_like(slope[:, :1], -1.0)).div_(n)
         if lessons.teachers:
-            logits.requires_grad_()
-            taught = distillation_loss(logits, lessons.taught(positions, x), recipe.temperature)
-            (other,) = torch.autograd.grad((recipe.alpha * taught).sum(), logits)
-            slope = other.mT + (1 - recipe.alpha).view(-1, 1, 1) * slope
+            alpha = recipe.alpha.view(-1, 1, 1)
+            other = distillation_slope(logits.mT, lessons.taught(positions, x).mT, recipe.temperature)
+            slope = alpha * other + (1 - alpha) * slope
         return slope.mT.contiguous()
-
-
-def _softmax(logits: Tensor) -> Tensor:
-    """Over dimension 1. PyTorch's own is slow with few classes last, and elsewhere not the same in every stack."""
-    powers = (logits - logits.amax(1, keepdim=True)).exp_()
-    return powers.div_(powers.sum(1, keepdim=True))
 
 
 @torch.no_grad()

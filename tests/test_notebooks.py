@@ -34,7 +34,11 @@ def papermill(notebook: Path, folder: Path, *options: str | Path) -> subprocess.
 
 
 def codes(notebook: Path) -> list[str]:
-    return [cell.source for cell in nbformat.read(notebook, as_version=4).cells if cell.cell_type == "code"]
+    return codes_of(nbformat.read(notebook, as_version=4))
+
+
+def codes_of(notebook: nbformat.NotebookNode) -> list[str]:
+    return [cell.source for cell in notebook.cells if cell.cell_type == "code"]
 
 
 def parameters_cell(notebook: Path) -> str:
@@ -59,11 +63,12 @@ def executed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     notebook, folder = request.param, tmp_path_factory.mktemp("elsewhere")
     smoke = ["-f", ROOT / "parameters" / "smoke" / f"{notebook.stem}.yaml"]
     text = ["-r", "weight_decay", "1e-3"] if "weight_decay" in defaults(notebook) else []
-    done = papermill(notebook, folder, *smoke, *text, "-p", "seeds", "[0, 1, 2]")
+    seeds = ["-p", "seeds", "[0, 1, 2]"] if "seeds" in defaults(notebook) else []
+    done = papermill(notebook, folder, *smoke, *text, *seeds)
     assert done.returncode == 0, done.stderr
     runs = [RunConfig.model_validate_json(file.read_text()) for file in folder.glob("results/*/config.json")]
-    assert {run.seed for run in runs} == {0, 1, 2}
-    assert not text or 0.001 in {run.weight_decay for run in runs}
+    assert {run.seed for run in runs} == ({0, 1, 2} if seeds else set())
+    assert not (text and seeds) or 0.001 in {run.weight_decay for run in runs}
     return nbformat.read(folder / "executed.ipynb", as_version=4)
 
 
@@ -76,7 +81,9 @@ def test_an_executed_notebook_has_what_the_report_needs(executed: nbformat.Noteb
     figures, claims = shown(executed, FIGURE), shown(executed, CLAIMS)
     assert [figure["key"] for figure in figures].count(True) == 1
     assert all(figure["alt"].strip() and figure["caption"].strip() for figure in figures)
-    assert len(claims) == 1 and all(claim["statement"] and claim["verdict"] for claim in claims[0])
+    asks_the_papers = any("judge" in source for source in codes_of(executed))
+    assert len(claims) == asks_the_papers
+    assert all(claim["statement"] and claim["verdict"] for table in claims for claim in table)
     assert len(shown(executed, PROVENANCE)) == 1
 
 

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from dsdlib import data, imp, models, training
 from dsdlib.config import RunConfig
-from dsdlib.distillation import distillation_loss
+from dsdlib.distillation import distillation_loss, distillation_slope
 from dsdlib.geometry import learning_distance
 from dsdlib.seeding import torch_generator
 from dsdlib.training import Lessons, Network, Recipe, evaluate, train
@@ -155,6 +155,8 @@ def test_distillation_loss_is_torchs_kl_div_times_the_squared_temperature_in_val
     gradients = [torch.autograd.grad(total.sum(), student, retain_graph=True)[0] for total in (loss, expected)]
     torch.testing.assert_close(*gradients, atol=1e-12, rtol=1e-10)
     assert distillation_loss(teacher, teacher, temperature).abs().max() < 1e-12
+    (slope,) = torch.autograd.grad(distillation_loss(student, teacher, temperature).sum(), student)
+    torch.testing.assert_close(distillation_slope(student.mT, teacher.mT, temperature).mT, slope)
 
 
 def rows_alike(a, b):

@@ -1,0 +1,259 @@
+"""How fast training is: against a conventional loop, by stack size, density and width, and against the machine's limit.
+
+Ways to be compared are timed in turn, in one process, and compared by ratios of neighbouring times: a busy machine then
+slows them alike.
+"""
+
+import resource
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.stats import bootstrap
+from torch import nn
+from torch.nn.functional import cross_entropy
+from torch.nn.utils import prune as torch_prune
+from torch.utils.data import DataLoader, TensorDataset
+
+from dsdlib import data, imp
+from dsdlib.config import ConfigError, RunConfig
+from dsdlib.cost import training_flops
+from dsdlib.curves import Interval
+from dsdlib.imp import Stack, State
+from dsdlib.pruning import prunable_layers, prune, remaining_weights
+from dsdlib.results import describe_machine
+from dsdlib.seeding import torch_generator
+from dsdlib.training import PLAIN, Engine, train
+
+
+def conventional(config: RunConfig, device: torch.device) -> list[dict[str, Any]]:
+    """A run as anyone would write it with PyTorch's own parts: a DataLoader, `torch.nn.utils.prune`, `torch.optim.SGD`.
+
+    It starts from the same weights and sees the same labels in the same order, so that it learns the same but for
+    rounding. Returns a row a round. Raises `ConfigError` for what it does not know: other criteria and retraining than
+    magnitude and learning-rate rewinding, teachers, augmentation.
+    """
+    unknown = config.vary(
+        criterion="magnitude", retraining="lr_rewinding", teacher=None, augment=False, rewind_iteration=0
+    )
+    if config != unknown:
+        raise ConfigError("the conventional loop knows magnitude and learning-rate rewinding alone, without teacher")
+    dataset, network = data.load(config.dataset), imp.build(config).to(device)
+    labels = data.labels_for(config, dataset)
+    training = TensorDataset(dataset.train_x[labels.train_rows], labels.train_labels)
+    testing = DataLoader(TensorDataset(dataset.test_x, dataset.test_y), batch_size=1000)
+    layers = [(layer, "weight") for layer in prunable_layers(network, config.prunable)]
+    left = remaining_weights(sum(layer.weight.numel() for layer, _ in layers), config.amount, config.rounds)
+    rows = []
+    for round_ in range(config.rounds + 1):
+        if round_ > 0:
+            torch_prune.global_unstructured(layers, torch_prune.L1Unstructured, amount=left[round_ - 1] - left[round_])
+        _conventional_training(network, training, config, torch_generator(config.seed, "order", round_), device)
+        accuracies = {
+            f"{name}_accuracy": _accuracy(network, loader, device)
+            for name, loader in (("train", DataLoader(training, batch_size=1000)), ("test", testing))
+        }
+        rows.append({"round": round_, "sparsity": 1 - left[round_] / left[0], "seed": config.seed, **accuracies})
+    return rows
+
+
+def _conventional_training(
+    network: nn.Module, training: TensorDataset, config: RunConfig, rng: torch.Generator, device: torch.device
+) -> None:
+    optimizer = torch.optim.SGD(network.parameters(), config.lr, config.momentum, weight_decay=config.weight_decay)
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, list(config.milestones))
+    network.train()
+    for _ in range(config.epochs):
+        order = torch.randperm(len(training), generator=rng).tolist()
+        for x, y in DataLoader(training, config.batch_size, sampler=order):
+            optimizer.zero_grad()
+            cross_entropy(network(x.to(device)), y.to(device)).backward()
+            optimizer.step()
+        schedule.step()
+
+
+@torch.no_grad()
+def _accuracy(network: nn.Module, loader: DataLoader, device: torch.device) -> float:
+    network.eval()
+    right = sum(int((network(x.to(device)).argmax(1) == y.to(device)).sum()) for x, y in loader)
+    return right / len(loader.dataset)
+
+
+def together(configs: list[RunConfig], device: torch.device, engine: Engine = PLAIN) -> list[dict[str, Any]]:
+    """The same runs as one stack of this library's, on one thread where it is a CPU: a row a run and round."""
+    rows = []
+    with one_thread(device):
+        stack = Stack(configs, device, engine=engine)
+        imp.run_rounds(stack, stack.fresh(), 0, lambda round_, state, new: rows.extend(zip(configs, new, strict=True)))
+    return [{"seed": config.seed, **row} for config, row in rows]
+
+
+@contextmanager
+def one_thread(device: torch.device):
+    before = torch.get_num_threads()
+    torch.set_num_threads(1 if device.type == "cpu" else before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def timed(work: Callable[[], Any], device: torch.device) -> tuple[float, Any]:
+    """Seconds, and what came of it."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    started = time.perf_counter()
+    result = work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - started, result
+
+
+def race(
+    configs: list[RunConfig], repeats: int, device: torch.device, engine: Engine = PLAIN
+) -> tuple[pd.DataFrame, ...]:
+    """The conventional loop on the first of these runs and one stack of them all, in turn.
+
+    Two tables: ``way``, ``repeat`` and ``seconds`` a run; and both ways' rounds, of the runs that both have trained.
+    """
+    times, rounds = [], []
+    for repeat in range(repeats):
+        first = configs[repeat % len(configs)]
+        slow, theirs = timed(lambda first=first: conventional(first, device), device)
+        fast, ours = timed(lambda: together(configs, device, engine), device)
+        times += [{"way": "conventional loop", "repeat": repeat, "seconds": slow}]
+        times += [{"way": "one stack", "repeat": repeat, "seconds": fast / len(configs)}]
+        rounds += [{"way": "conventional loop", **row} for row in theirs]
+        rounds += [{"way": "one stack", **row} for row in ours if row["seed"] == first.seed]
+    return pd.DataFrame(times), pd.DataFrame(rounds).drop_duplicates(["way", "seed", "round"])
+
+
+def speed_up(times: pd.DataFrame, slow: str, fast: str) -> Interval:
+    """How many times faster: the mean over repeats of their ratios, with its 95% interval."""
+    pairs = times.pivot(index="repeat", columns="way", values="seconds")
+    ratios = (pairs[slow] / pairs[fast]).to_numpy()
+    if len(ratios) < 3:
+        return Interval(float(ratios.mean()), np.nan, np.nan)
+    found = bootstrap((ratios,), np.mean, n_resamples=1000, method="percentile", rng=np.random.default_rng(0))
+    return Interval(float(ratios.mean()), *map(float, found.confidence_interval))
+
+
+def engines(configs: list[RunConfig], device: torch.device) -> pd.DataFrame:
+    """The rounds of the same runs, trained by the ``plain`` and by the ``fast`` engine (column ``engine``)."""
+    size = len(configs) if imp.stackable(configs[0]) else 1
+    stacks = [configs[first : first + size] for first in range(0, len(configs), size)]
+    named = {name: imp.resolve_engine(name, device) for name in ("plain", "fast")}
+    rows = [{"engine": n, **row} for n, engine in named.items() for s in stacks for row in together(s, device, engine)]
+    return pd.DataFrame(rows)
+
+
+def pruned(stack: Stack, state: State, density: float) -> State:
+    """A state of a stack with so much of its prunable weights left, the largest."""
+    keep = max(1, round(density * stack.remaining[0]))
+    masks = prune(state.weights.abs(), torch.ones_like(state.masks), stack.prunable, keep)
+    return State(state.weights, masks, state.buffers)
+
+
+def epoch_seconds(stack: Stack, state: State, epochs: int, engine: Engine = PLAIN) -> float:
+    """What one more epoch costs the whole stack, from a training of one epoch and one of ``1 + epochs``."""
+
+    def training(count: int) -> Callable[[], Any]:
+        recipe = stack.recipe(0)
+        recipe.epochs, recipe.milestones = count, ()
+        rngs = stack.generators("order", 0)
+        stack.network.set_buffers(state.buffers)
+        parts = stack.network, state.weights, state.masks, stack.lessons, recipe, rngs
+        return lambda: train(*parts, engine=engine)
+
+    with one_thread(stack.device):
+        short, long = (timed(training(count), stack.device)[0] for count in (1, 1 + epochs))
+    return (long - short) / epochs
+
+
+def sizes(
+    config: RunConfig, counts: Sequence[int], epochs: int, repeats: int, device: torch.device, engine: Engine = PLAIN
+) -> pd.DataFrame:
+    """Seconds a run and epoch, and memory, against the number of runs in a stack: a row a count and repeat."""
+    rows = []
+    for count in counts:
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+        stack = Stack(config.grid(seed=list(range(count))), device, engine=engine)
+        for repeat in range(repeats):
+            seconds = epoch_seconds(stack, stack.fresh(), epochs, engine) / count
+            rows.append({"runs": count, "repeat": repeat, "seconds": seconds, "memory": peak_memory(device)})
+    return pd.DataFrame(rows)
+
+
+def densities(
+    config: RunConfig,
+    runs: int,
+    shares: Iterable[float],
+    epochs: int,
+    repeats: int,
+    device: torch.device,
+    engine: Engine = PLAIN,
+) -> pd.DataFrame:
+    """Seconds a run and epoch against the share of weights left, with products of what is left and with dense ones, in
+    turn: a row a density, way and repeat. The networks are trained for ``epochs`` first, and pruned by magnitude."""
+    stack = Stack(config.grid(seed=list(range(runs))), device, engine=engine)
+    recipe = stack.recipe(0)
+    recipe.epochs, recipe.milestones = epochs, ()
+    state = stack.fresh()
+    with one_thread(device):
+        weights = train(stack.network, state.weights, state.masks, stack.lessons, recipe, stack.generators("order", 0))
+    rows = []
+    for share in shares:
+        thinned = pruned(stack, State(weights, state.masks, stack.network.buffers()), share)
+        for repeat in range(repeats):
+            for way, how in (("dense products", replace(engine, thin=False)), ("what is left", engine)):
+                seconds = epoch_seconds(stack, thinned, epochs, how) / runs
+                rows.append({"density": share, "way": way, "repeat": repeat, "seconds": seconds})
+    return pd.DataFrame(rows)
+
+
+def widths(
+    config: RunConfig,
+    runs: int,
+    widths: Iterable[Any],
+    epochs: int,
+    repeats: int,
+    device: torch.device,
+    engine: Engine = PLAIN,
+) -> pd.DataFrame:
+    """Seconds a run and epoch against the model's ``width``, and the rate of arithmetic: a row a width and repeat."""
+    rows = []
+    for width in widths:
+        wide = config.vary(model_args=config.model_args | {"width": width})
+        stack = Stack(wide.grid(seed=list(range(runs))), device, engine=engine)
+        flops = 2 * training_flops(*stack.cost, stack.lessons.rows.shape[1])
+        for repeat in range(repeats):
+            seconds = epoch_seconds(stack, stack.fresh(), epochs, engine) / runs
+            rows.append({"width": width, "repeat": repeat, "seconds": seconds, "rate": flops / seconds})
+    return pd.DataFrame(rows)
+
+
+def product_rate(device: torch.device, dtype: torch.dtype = torch.float32, size: int = 2048, repeats: int = 5) -> float:
+    """The machine's own rate at a square matrix product, in FLOP/s (a multiply-add counts twice); on one thread where
+    it is a CPU. The best of a few."""
+    a, b = torch.randn(2, size, size, device=device, dtype=dtype)
+    with one_thread(device):
+        return 2 * size**3 / min(timed(lambda: a @ b, device)[0] for _ in range(repeats))
+
+
+def name(device: torch.device) -> str:
+    """A GPU's own name, or one core of the processor's."""
+    machine = describe_machine(device)
+    return f"an {machine['device']}" if device.type == "cuda" else f"one core of an {machine['processor']}"
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes: the most that this process has had of a GPU's memory since its count was set back, or ever of the RAM."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
