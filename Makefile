@@ -1,6 +1,7 @@
 # Every target sets up its own .venv when needed; `make` alone lists them.
 PROFILE ?= quick
 PYTHON  ?= python3
+MINUTES ?= 9
 BIN     := .venv/bin
 READY   := .venv/.ready
 
@@ -19,6 +20,12 @@ report: $(READY) ## run a profile's notebooks and write reports/PROFILE/index.ht
 test: $(READY) ## check the style and run the tests
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/python -m pytest
 
+bench: $(READY) ## time training on this machine, into reports/PROFILE/90_performance.html
+	$(BIN)/python -m dsdlib.report "$(PROFILE)" --only 90_performance
+
+paper: $(READY) ## for a GPU: check, time and run the cifar10 profile for MINUTES (9); again goes on
+	$(BIN)/python -m dsdlib.paper --minutes $(MINUTES)
+
 lab: $(READY) ## open JupyterLab on the notebooks
 	$(BIN)/python -m jupyterlab notebooks
 
@@ -32,4 +39,4 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
 	@echo '$(CURDIR)' > $@
 
-.PHONY: help report test lab clean
+.PHONY: help report test bench paper lab clean

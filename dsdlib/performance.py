@@ -4,11 +4,12 @@ Ways to be compared are timed in turn, in one process, and compared by ratios of
 slows them alike.
 """
 
-import resource
+import ctypes
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -124,7 +125,8 @@ def race(
     times, rounds = [], []
     for repeat in range(repeats):
         first = configs[repeat % len(configs)]
-        slow, theirs = timed(lambda first=first: conventional(first, device), device)
+        with one_thread(device):
+            slow, theirs = timed(lambda first=first: conventional(first, device), device)
         fast, ours = timed(lambda: together(configs, device, engine), device)
         times += [{"way": "conventional loop", "repeat": repeat, "seconds": slow}]
         times += [{"way": "one stack", "repeat": repeat, "seconds": fast / len(configs)}]
@@ -159,34 +161,43 @@ def pruned(stack: Stack, state: State, density: float) -> State:
     return State(state.weights, masks, state.buffers)
 
 
+def training(stack: Stack, state: State, epochs: int, engine: Engine) -> Callable[[], Any]:
+    """A training of so many epochs at one learning rate, to be called."""
+    recipe = stack.recipe(0)
+    recipe.epochs, recipe.milestones = epochs, ()
+    stack.network.set_buffers(state.buffers)
+    parts = stack.network, state.weights, state.masks, stack.lessons, recipe, stack.generators("order", 0)
+    return lambda: train(*parts, engine=engine)
+
+
 def epoch_seconds(stack: Stack, state: State, epochs: int, engine: Engine = PLAIN) -> float:
     """What one more epoch costs the whole stack, from a training of one epoch and one of ``1 + epochs``."""
-
-    def training(count: int) -> Callable[[], Any]:
-        recipe = stack.recipe(0)
-        recipe.epochs, recipe.milestones = count, ()
-        rngs = stack.generators("order", 0)
-        stack.network.set_buffers(state.buffers)
-        parts = stack.network, state.weights, state.masks, stack.lessons, recipe, rngs
-        return lambda: train(*parts, engine=engine)
-
     with one_thread(stack.device):
-        short, long = (timed(training(count), stack.device)[0] for count in (1, 1 + epochs))
+        short, long = (timed(training(stack, state, n, engine), stack.device)[0] for n in (1, 1 + epochs))
     return (long - short) / epochs
 
 
 def sizes(
-    config: RunConfig, counts: Sequence[int], epochs: int, repeats: int, device: torch.device, engine: Engine = PLAIN
+    config: RunConfig,
+    counts: Sequence[int],
+    epochs: int,
+    repeats: int,
+    device: torch.device,
+    engine: Engine = PLAIN,
 ) -> pd.DataFrame:
-    """Seconds a run and epoch, and memory, against the number of runs in a stack: a row a count and repeat."""
+    """Seconds a run and epoch, and bytes a run, against the number of runs in a stack: a row a count and repeat."""
     rows = []
     for count in counts:
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(device)
-        stack = Stack(config.grid(seed=list(range(count))), device, engine=engine)
+        made = []
+
+        def one_epoch(count: int = count, made: list[Stack] = made) -> None:
+            made.append(Stack(config.grid(seed=list(range(count))), device, engine=engine))
+            training(made[0], made[0].fresh(), 1, engine)()
+
+        memory = peak_memory(one_epoch, device) / count
         for repeat in range(repeats):
-            seconds = epoch_seconds(stack, stack.fresh(), epochs, engine) / count
-            rows.append({"runs": count, "repeat": repeat, "seconds": seconds, "memory": peak_memory(device)})
+            seconds = epoch_seconds(made[0], made[0].fresh(), epochs, engine) / count
+            rows.append({"runs": count, "repeat": repeat, "seconds": seconds, "memory": memory})
     return pd.DataFrame(rows)
 
 
@@ -202,11 +213,9 @@ def densities(
     """Seconds a run and epoch against the share of weights left, with products of what is left and with dense ones, in
     turn: a row a density, way and repeat. The networks are trained for ``epochs`` first, and pruned by magnitude."""
     stack = Stack(config.grid(seed=list(range(runs))), device, engine=engine)
-    recipe = stack.recipe(0)
-    recipe.epochs, recipe.milestones = epochs, ()
     state = stack.fresh()
     with one_thread(device):
-        weights = train(stack.network, state.weights, state.masks, stack.lessons, recipe, stack.generators("order", 0))
+        weights = training(stack, state, epochs, engine)()
     rows = []
     for share in shares:
         thinned = pruned(stack, State(weights, state.masks, stack.network.buffers()), share)
@@ -252,8 +261,25 @@ def name(device: torch.device) -> str:
     return f"an {machine['device']}" if device.type == "cuda" else f"one core of an {machine['processor']}"
 
 
-def peak_memory(device: torch.device) -> int:
-    """Bytes: the most that this process has had of a GPU's memory since its count was set back, or ever of the RAM."""
+def peak_memory(work: Callable[[], Any], device: torch.device) -> float:
+    """Bytes: the most memory that it took, beyond what was taken before; of the RAM, in whole pages and only on Linux,
+    else not a number."""
     if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        work()
+        return torch.cuda.max_memory_allocated(device) - before
+    try:
+        ctypes.CDLL(None).malloc_trim(0)  # memory that was freed goes back to the system, so that it counts again
+        Path("/proc/self/clear_refs").write_text("5")  # sets the peak back
+        before = _resident("VmRSS")
+        work()
+        return float(_resident("VmHWM") - before)
+    except (OSError, AttributeError):
+        work()
+        return np.nan
+
+
+def _resident(name: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))

@@ -4,6 +4,7 @@ import argparse
 import ast
 import json
 import logging
+import os
 import re
 import signal
 import sys
@@ -14,10 +15,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import chdir, contextmanager, suppress
-from itertools import repeat
 from pathlib import Path
 from typing import Any
 
+import joblib
 import nbformat
 import papermill
 import psutil
@@ -148,18 +149,33 @@ def execute(notebook: Path, parameters: dict[str, Any], folder: Path, out: Turn)
     return None
 
 
+def alone(notebook: Path) -> bool:
+    """Whether nothing else should run beside it, as it takes times."""
+    return bool(nbformat.read(notebook, as_version=4).metadata.get("dsdlib", {}).get("alone"))
+
+
 def execute_all(plan: dict[str, dict[str, Any]], folder: Path, root: Path, at_once: int) -> bool:
-    """Run the notebooks, so many at once: while one starts or draws, another trains. True when every one ran."""
-    with chdir(root), ThreadPoolExecutor(at_once) as pool:
-        turns = [Turn() for _ in plan]
-        paths = [root / "notebooks" / f"{name}.ipynb" for name in plan]
-        started = [
-            pool.submit(execute, *work) for work in zip(paths, plan.values(), repeat(folder), turns, strict=False)
-        ]
+    """Run the notebooks, so many at once, each on its share of the cores: while one starts or draws, another trains.
+    True when every one ran."""
+    paths = {name: root / "notebooks" / f"{name}.ipynb" for name in plan}
+    beside = [name for name in plan if not alone(paths[name])]
+    with chdir(root):
+        return _in_turn(beside, at_once, plan, paths, folder) and _in_turn(
+            [name for name in plan if name not in beside], 1, plan, paths, folder
+        )
+
+
+def _in_turn(
+    names: list[str], at_once: int, plan: dict[str, dict[str, Any]], paths: dict[str, Path], folder: Path
+) -> bool:
+    at_once = max(1, min(at_once, len(names)))
+    with ThreadPoolExecutor(at_once) as pool, share_of_the_cores(at_once):
+        turns = {name: Turn() for name in names}
+        started = {n: pool.submit(execute, paths[n], plan[n], folder, turns[n]) for n in names}
         try:
-            for number, (name, turn, job) in enumerate(zip(plan, turns, started, strict=True), start=1):
-                print(f"\n── {name} ({number} of {len(plan)}) ──", flush=True)
-                turn.begin()
+            for name, job in started.items():
+                print(f"\n── {name} ({list(plan).index(name) + 1} of {len(plan)}) ──", flush=True)
+                turns[name].begin()
                 if failure := job.result():
                     print(f"\n{failure}", file=sys.stderr)
                     return False
@@ -169,6 +185,20 @@ def execute_all(plan: dict[str, dict[str, Any]], folder: Path, root: Path, at_on
                 with suppress(psutil.NoSuchProcess):
                     process.kill()
     return True
+
+
+@contextmanager
+def share_of_the_cores(at_once: int) -> Iterator[None]:
+    """What `jobs: -1` means to notebooks that run beside others: joblib reads it from the environment."""
+    name = "LOKY_MAX_CPU_COUNT"
+    before = os.environ.get(name)
+    os.environ[name] = str(max(1, joblib.cpu_count() // at_once))
+    try:
+        yield
+    finally:
+        os.environ.pop(name)
+        if before is not None:
+            os.environ[name] = before
 
 
 def bundles(notebook: nbformat.NotebookNode, mimetype: str) -> Iterator[dict[str, Any]]:
@@ -305,6 +335,10 @@ def main(argv: Sequence[str] | None = None, root: Path | None = None) -> int:
     arguments, start = parse(argv), time.monotonic()
     try:
         root = root or project_root()
+        if arguments.at_once < 1:
+            raise ValueError(f"--at-once {arguments.at_once}: at least 1")
+        if arguments.minutes is not None and arguments.minutes <= 0:
+            raise ValueError(f"--minutes {arguments.minutes:g}: more than 0")
         changes = {name: yaml.safe_load(value) for name, value in arguments.changes}
         plan = read_profile(root, arguments.profile, arguments.only, changes)
     except (ValueError, SyntaxError, yaml.YAMLError) as refusal:

@@ -13,8 +13,8 @@ import platform
 import subprocess
 import warnings
 import zlib
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from functools import reduce
 from importlib.metadata import version
@@ -24,7 +24,7 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -61,12 +61,17 @@ class Store:
         return self.folder(config) / f"round_{round_:03}.safetensors"
 
     @contextmanager
-    def locked(self, configs: Iterable[RunConfig]):
-        """Nobody else works on these runs meanwhile; a process that dies gives its locks back."""
+    def locked(self, configs: Iterable[RunConfig], wait: bool = True) -> Iterator[list[RunConfig]]:
+        """Nobody else works on these runs meanwhile: on all of them or, without waiting, on those that nobody works on
+        now. A process that dies gives its locks back."""
+        taken = []
         with ExitStack() as locks:
-            for key in sorted(config.key for config in configs):
-                locks.enter_context(FileLock(self.root / ".locks" / f"{key}.lock"))
-            yield
+            for config in sorted(configs, key=lambda config: config.key):
+                with suppress(Timeout):
+                    lock = FileLock(self.root / ".locks" / f"{config.key}.lock", timeout=-1 if wait else 0)
+                    locks.enter_context(lock)
+                    taken.append(config)
+            yield [config for config in configs if config in taken]
 
     def rounds_done(self, config: RunConfig) -> int:
         """How many rounds are finished, by a glance that reads no rows; 0 where anything is amiss."""

@@ -38,7 +38,7 @@ def sweep(
     engine: str = "auto",
     results: Path | str | None = None,
     keep: Iterable[int | str] = (),
-    stack_size: int = 16,
+    stack_size: int = 12,
     progress: bool = True,
 ) -> pd.DataFrame:
     """Train the runs that are not in the store yet and return the tidy table of them all, a row a run and round.
@@ -66,9 +66,13 @@ def sweep(
         imp.check(config)
     with _progress(store, [*runs, *(config for config in wanted if config not in runs)], progress):
         for level in levels:
-            stacks = _stacks([config for config in level if config in wanted], jobs, stack_size)
-            work = (joblib.delayed(_train_stack)(stack, wanted, store.root, str(target), speed) for stack in stacks)
-            joblib.Parallel(n_jobs=max(1, min(joblib.effective_n_jobs(jobs), len(stacks))))(work)
+            pending = [config for config in level if config in wanted]
+            for wait in (False, True):  # for runs that somebody else is training, last of all
+                stacks = _stacks(pending, jobs, stack_size)
+                how = wanted, store.root, str(target), speed, wait
+                work = (joblib.delayed(_train_stack)(stack, *how) for stack in stacks)
+                busy = joblib.Parallel(n_jobs=max(1, min(joblib.effective_n_jobs(jobs), len(stacks))))(work)
+                pending = [config for runs_left in busy for config in runs_left]
     return store.table(runs)
 
 
@@ -185,11 +189,14 @@ def _time(lengths: list[float], workers: int) -> float:
     return max(busy)
 
 
-def _train_stack(configs: list[RunConfig], wanted: Wanted, root: Path, device: str, engine: Engine) -> None:
-    """A worker's task."""
+def _train_stack(
+    configs: list[RunConfig], wanted: Wanted, root: Path, device: str, engine: Engine, wait: bool
+) -> list[RunConfig]:
+    """A worker's task. The runs it did not train, as somebody else does and it should not ``wait``."""
     store = Store(root)
-    with store.locked(configs), _settings(device, engine):
-        _carry_on(configs, wanted, store, torch.device(device), engine)
+    with store.locked(configs, wait) as mine, _settings(device, engine):
+        _carry_on(mine, wanted, store, torch.device(device), engine)
+    return [config for config in configs if config not in mine]
 
 
 def _carry_on(configs: list[RunConfig], wanted: Wanted, store: Store, device: torch.device, engine: Engine) -> None:

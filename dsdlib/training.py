@@ -312,6 +312,9 @@ class Step:
         self.velocity = [torch.zeros_like(part) for part in learner.parameters]
         self.decay = learner.spread(recipe.weight_decay) if recipe.weight_decay.any() else [None] * len(self.velocity)
         self.rate = self._rates(0)
+        self.momentum = (
+            torch.tensor(recipe.momentum, dtype=lessons.x.dtype, device=lessons.x.device) if recipe.momentum else None
+        )
         self.x = None if recipe.augment else learner.look(lessons.x)
 
     def _rates(self, epoch: int) -> list[Tensor]:
@@ -334,7 +337,7 @@ class Step:
         slope = self._slope(positions, x, self.learner(x))
         parts = self.learner.parameters, self.learner.gradients(slope), self.velocity, self.rate, self.decay
         for part in zip(*parts, strict=True):
-            _update(*part, self.recipe.momentum)
+            _update(*part, self.momentum)
 
     def _images(self, positions: Tensor) -> Tensor:
         if self.recipe.augment:
@@ -359,13 +362,13 @@ class Step:
 
 @torch.no_grad()
 def _update(
-    weights: Tensor, gradient: Tensor, velocity: Tensor, rate: Tensor, decay: Tensor | None, momentum: float
+    weights: Tensor, gradient: Tensor, velocity: Tensor, rate: Tensor, decay: Tensor | None, momentum: Tensor | None
 ) -> None:
-    """`torch.optim.SGD`'s step."""
-    if momentum:
-        gradient = velocity.mul_(momentum).add_(gradient)
+    """`torch.optim.SGD`'s step, in as few passes over the memory as give a run the same last bits in every stack."""
+    if momentum is not None:
+        gradient = torch.addcmul(gradient, velocity, momentum, out=velocity)
     if decay is not None:
-        gradient = gradient.addcmul_(weights, decay) if momentum else gradient.addcmul(weights, decay)
+        gradient = gradient.addcmul_(weights, decay) if momentum is not None else gradient.addcmul(weights, decay)
     weights.addcmul_(gradient, rate, value=-1)
 
 

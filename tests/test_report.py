@@ -1,9 +1,11 @@
 """The report, from tiny notebooks to pages: one true run through papermill, then what the pages hold."""
 
 import shutil
+import time
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
 from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
@@ -154,9 +156,61 @@ def test_a_failing_notebook_harms_no_page(project: Path, capfd: pytest.CaptureFi
     assert "failed" not in page(project, "index").get_text()
 
 
+def test_values_of_ones_own_go_to_every_notebook_that_takes_them(project: Path) -> None:
+    assert report.main(["tiny", "-p", "seeds", "7", "-p", "rates", "[0.5]"], project) == 0
+    section = page(project, "01_valley").get_text()
+    assert "47" in section and "seeds = 7" in section and "rates = [0.5]" in section
+
+
+def slow(project: Path) -> None:
+    """A notebook that would take a minute."""
+    waiting = new_code_cell("import time\ntime.sleep(60)")
+    save(project / "notebooks" / "02_bare.ipynb", new_code_cell("nothing = 0"), waiting)
+
+
+def test_a_deadline_stops_the_notebooks_and_leaves_the_pages_as_they_were(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slow(project)
+    before = page(project, "index").get_text()
+    started = time.monotonic()
+    assert report.main(["tiny", "--only", "02_bare", "--minutes", "0.1"], project) == 3
+    assert time.monotonic() - started < 40
+    assert "0.1 minutes are over; the same command goes on" in capsys.readouterr().out
+    assert page(project, "index").get_text() == before
+    assert psutil.Process().children(recursive=True) == []
+    assert not list((project / "reports" / "tiny").glob(".running-*"))
+
+
+def test_a_failure_is_told_at_once_and_stops_the_notebook_beside_it(
+    project: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    slow(project)
+    save(project / "notebooks" / "01_valley.ipynb", new_code_cell("seeds = 2\nrates = []"), new_code_cell("1 / 0"))
+    started = time.monotonic()
+    assert report.main(["tiny"], project) == 1
+    assert time.monotonic() - started < 40
+    assert "ZeroDivisionError: division by zero" in capfd.readouterr().err
+
+
+def test_what_waits_for_its_turn_is_kept_in_order(capsys: pytest.CaptureFixture[str]) -> None:
+    first, second = report.Turn(), report.Turn()
+    first.begin()
+    second.write("c")
+    first.write("a")
+    first.write("b")
+    assert capsys.readouterr().out == "ab"
+    second.begin()
+    second.write("d")
+    assert capsys.readouterr().out == "cd"
+
+
 @pytest.mark.parametrize(
     ("arguments", "yaml", "message"),
     [
+        (["tiny", "-p", "lr", "1"], "", "-p: no notebook here takes 'lr'"),
+        (["tiny", "--at-once", "0"], "", "--at-once 0: at least 1"),
+        (["tiny", "--minutes", "-1"], "", "--minutes -1: more than 0"),
         (["huge"], "", "unknown profile 'huge'; the profiles are: tiny"),
         (["tiny", "--only", "03"], "", "'03' is not in 'tiny', which has: 01_valley, 02_bare"),
         (["tiny"], "lr: 1", "02_bare.yaml: unknown parameter 'lr'; 02_bare takes: nothing"),

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 import torch
 from PIL import Image
@@ -326,6 +327,20 @@ def test_killed_a_sweep_goes_on_to_the_same_table(
         table = sweep(runs, progress=False)
     alike(table, sweep(runs, results=tmp_path / "undisturbed", progress=False))
     assert not list(results.glob("*damaged*"))
+
+
+def test_workers_do_not_outlive_their_sweep_by_more_than_a_round(slow: RunConfig, results: Path) -> None:
+    runs = slow.vary(epochs=60, rounds=9).grid(seed=[0, 1, 2, 3])
+    store, process = Store(results), start(runs, 2, results)
+    while sum(store.rounds_done(run) for run in runs) < 2:
+        assert process.poll() is None, "it ended before it could be killed"
+        time.sleep(0.01)
+    workers = psutil.Process(process.pid).children(recursive=True)
+    os.kill(process.pid, signal.SIGKILL)  # the sweep alone
+    process.wait()
+    gone, alive = psutil.wait_procs(workers, timeout=60)
+    assert len(gone) >= 2 and not alive
+    assert sum(store.rounds_done(run) for run in runs) < len(runs) * 10
 
 
 def test_two_processes_may_sweep_the_same_runs_at_once(tiny: RunConfig, results: Path, tmp_path: Path) -> None:
