@@ -170,8 +170,15 @@ class StackLearner:
     Backpropagation is written out: autograd's own cost exceeds that of such small products.
     """
 
-    def __init__(self, network: Network, weights: dict[str, Tensor], masks: dict[str, Tensor], thin: tuple[str, ...]):
-        self.module, self.weights = network.module, weights
+    def __init__(
+        self,
+        network: Network,
+        weights: dict[str, Tensor],
+        masks: dict[str, Tensor],
+        thin: tuple[str, ...],
+        whole_images: bool = False,
+    ):
+        self.module, self.weights, self.whole_images = network.module, weights, whole_images
         self.whole = {name: part for name, part in weights.items() if name.removesuffix(".weight") not in thin}
         self.masks = [None if masks[name].all() else masks[name] for name in self.whole]
         self.columns, self.thin, self.places, self.tape = None, {}, [], []
@@ -186,7 +193,7 @@ class StackLearner:
         for name, mask, outputs in zip(names, left, awake(left), strict=True):
             if name in thin:
                 used = mask & outputs.unsqueeze(2)
-                if name == names[0]:
+                if name == names[0] and not self.whole_images:
                     self.columns = used.flatten(0, 1).any(0).nonzero().squeeze(1)
                 self.thin[name] = ThinLayer(used, self.columns if name == names[0] else None)
                 self.places.append((f"{name}.weight", self.thin[name].places))
@@ -201,7 +208,7 @@ class StackLearner:
         return vector.split([len(at[0]) for _, at in self.places])
 
     def look(self, x: Tensor) -> Tensor:
-        """Of inputs (n, …), what some weight that is left asks for."""
+        """Of inputs (n, …), what some weight that is left asks for; ``whole_images`` where others look at them too."""
         return x if self.columns is None else x.flatten(1)[:, self.columns]
 
     @torch.no_grad()
@@ -328,7 +335,7 @@ class Step:
         for rate, new in zip(self.rate, self._rates(epoch), strict=True):
             rate.copy_(new)
         if self.recipe.augment:
-            images = [self.learner.look(augmented(self.lessons.x[r], g)) for r, g in zip(rows, generators, strict=True)]
+            images = [augmented(self.lessons.x[r], g) for r, g in zip(rows, generators, strict=True)]
             self.x = torch.stack(images, out=self.x)
         return order.split(self.recipe.batch_size, dim=1)
 
@@ -425,7 +432,7 @@ def train(
         own, left = learned[runs], network.parameters(masks[runs])
         parts = network.parameters(own)
         if network.stackable:
-            learner = StackLearner(network, parts, left, thin)
+            learner = StackLearner(network, parts, left, thin, whole_images=recipe.augment)
         else:
             learner = ModuleLearner(network, parts, left, engine)
         step = Step(learner, lessons.of(runs), recipe.of(runs))

@@ -3,9 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from bs4 import BeautifulSoup
 
-from dsdlib import display
+from dsdlib import data, display
 
 
 @pytest.fixture
@@ -71,3 +72,11 @@ def test_missing_values_are_dashes_whatever_the_columns_format(shown):
         ["–", "1.0", "–", "a", "–", "8,000", "–"],
         ["50.0%", "–", "1.0 GFLOP", "–", "–", "–", "–"],
     ]
+
+
+def test_timings_name_the_machine_and_the_data(shown):
+    display.show_machine(torch.device("cpu"), data.load("digits"))
+    facts = shown[0][display.PROVENANCE]
+    assert facts["Data"].startswith("digits (SHA-256 ") and facts["Device"] == "cpu"
+    assert f"torch {torch.__version__.split('+')[0]}" in facts["Versions"] and "Python 3." in facts["Versions"]
+    assert facts["Processor"] in shown[0]["text/html"]

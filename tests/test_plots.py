@@ -121,6 +121,7 @@ FIGURES = {
     "phase_map": lambda ax: plots.phase_map(PHASES, "noise_rate", "Noise", ax=ax),
     "entropies": lambda ax: plots.entropies(a_table(entropy_1=0.5), ax=ax),
     "stops": lambda ax: plots.stops(some_outcomes(), "Student", ax=ax),
+    "timings": lambda ax: plots.timings(both("h", 1, 2), "round", "entropy", "h", "x", "s", ax=ax),
     "against": lambda ax: plots.against(both("h", 1, 2), "round", "entropy", "h", "x", "y", ax=ax),
 }
 
@@ -257,6 +258,18 @@ def test_a_measure_against_a_few_values():
             assert seeds.min() - 1e-9 <= segment[0, 1] < value < segment[1, 1] <= seeds.max() + 1e-9
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("Decay", "Gain (points)")
     assert legend(ax) == ["Student", "b", "a"]
+
+
+def test_timings_stand_over_their_own_values_with_the_units_prefix_and_from_zero():
+    times = pd.DataFrame({"runs": [1, 1, 4, 4, 16, 16], "seconds": [0.002, 0.004, 0.002, 0.002, 0.001, 0.001]})
+    ax = plots.timings(times, "runs", "seconds", None, "Runs in the stack", "s")
+    assert ax.lines[0].get_xydata() == pytest.approx(np.array([[1, 0.003], [4, 0.002], [16, 0.001]]))
+    ax.figure.canvas.draw()
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["1", "4", "16"] and ax.get_xscale() == "log"
+    assert ax.get_ylim()[0] == 0 and any(tick.get_text().endswith("ms") for tick in ax.get_yticklabels())
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("Runs in the stack", "Seconds a run and epoch")
+    rates = plots.timings(times, "runs", "seconds", None, "Width", "FLOP/s")
+    assert rates.get_ylabel() == "FLOP/s"
 
 
 # Valleys, phases and points of interest -----------------------------------------------------------------------------

@@ -49,20 +49,22 @@ def thin_by(how):
     return chosen
 
 
-def trained(monkeypatch, network, masks, how, momentum=0.9, answers=None, runs=slice(None), seed=3):
+def trained(monkeypatch, network, masks, how, momentum=0.9, answers=None, runs=slice(None), seed=3, teachers=()):
     """The weights after three epochs, thin layers chosen by hand."""
     monkeypatch.setattr(training, "thin_layers", thin_by(how))
     rng = torch.Generator().manual_seed(seed)
     everyone = len(masks)
     weights = torch.randn(masks.shape, generator=rng) * 0.5
-    x = torch.randn(40, 3, 4, generator=rng)
+    x = torch.randn(40, 1, 3, 4, generator=rng)
     rows = torch.stack([torch.randperm(40, generator=rng)[:30] for _ in range(everyone)])
     labels = torch.randint(4, (everyone, 30), generator=rng)
     lr, decay = torch.linspace(0.05, 0.1, everyone), torch.linspace(0, 0.02, everyone)
     alpha, temperature = torch.full((everyone,), 0.8), torch.full((everyone,), 4.0)
     values = {"lr": lr[runs], "weight_decay": decay[runs], "alpha": alpha[runs], "temperature": temperature[runs]}
-    recipe = Recipe(3, 8, momentum, (1,), False, **values)
-    taught = {} if answers is None else {"teachers": [None] * len(rows[runs]), "answers": answers[runs]}
+    recipe = Recipe(3, 8, momentum, (1,), bool(teachers), **values)
+    taught = {"teachers": teachers}
+    if answers is not None:
+        taught = {"teachers": [None] * len(rows[runs]), "answers": answers[runs]}
     lessons = Lessons(x, rows[runs], labels[runs], **taught)
     generators = [torch.Generator().manual_seed(100 + run) for run in range(everyone)][runs]
     return train(network, weights[runs], masks[runs], lessons, recipe, generators)
@@ -99,6 +101,17 @@ def test_other_activations_and_a_teacher(how, monkeypatch):
     dense, thin = (trained(monkeypatch, network, masks, how, answers=answers) for how in ("dense", how))
     torch.testing.assert_close(thin, dense, atol=2e-5, rtol=1e-4)
     assert not torch.allclose(thin, trained(monkeypatch, network, masks, how), atol=1e-3)
+
+
+@pytest.mark.parametrize("how", ["sparse", "mixed"])
+def test_teachers_see_the_whole_of_varied_images(how, monkeypatch):
+    network = a_network()
+    masks = some_masks(network, 5, 0.1, 2)
+    network.parameters(masks)["1.weight"][:, :, :6] = 0  # half of the pixels lead nowhere
+    torch.manual_seed(1)
+    teachers = [nn.Sequential(nn.Flatten(), nn.Linear(12, 4)) for _ in range(5)]
+    dense, thin = (trained(monkeypatch, network, masks, how, teachers=teachers) for how in ("dense", how))
+    torch.testing.assert_close(thin, dense, atol=2e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("how", ["dense", "sparse"])
@@ -142,7 +155,7 @@ def test_inputs_that_nobody_asks_for_are_not_looked_at():
     parts["1.weight"][0, :, 3:] = 0
     parts["1.weight"][1, :, [0, 1, 2, 4, 5, 6, 7, 8, 9, 10, 11]] = 0
     learner = StackLearner(network, network.parameters(masks.clone()), parts, ("1",))
-    x = torch.randn(6, 3, 4)
+    x = torch.randn(6, 1, 3, 4)
     assert torch.equal(learner.look(x), x.flatten(1)[:, :4])
 
 
