@@ -60,13 +60,13 @@ class Pool(nn.AdaptiveAvgPool2d):
         height, width = x.shape[-2:]
         if height * width >= self.output_size**2:
             return super().forward(x)
-        means = torch.kron(*(_means(size, self.output_size).to(x) for size in (height, width)))
+        means = torch.kron(*(_means(size, self.output_size, x.device).to(x.dtype) for size in (height, width)))
         return (x.flatten(2) @ means.T).unflatten(2, (self.output_size, self.output_size))
 
 
-def _means(size: int, out: int) -> Tensor:
+def _means(size: int, out: int, device: torch.device) -> Tensor:
     """(out, size): the averaging windows of adaptive pooling, of one dimension."""
-    position, window = torch.arange(size), torch.arange(out).unsqueeze(1)
+    position, window = torch.arange(size, device=device), torch.arange(out, device=device).unsqueeze(1)
     inside = (position >= window * size // out) & (position < -(-(window + 1) * size // out))
     return inside / inside.sum(1, keepdim=True)
 

@@ -29,9 +29,16 @@ FIRST = (
 
 def chain(root: Path, profile: str, notebook: str, changes: dict[str, Any]) -> RunConfig:
     """A run such as that notebook's, with one seed."""
-    parameters = report.read_profile(root, profile, [notebook], changes)[notebook]
+    taken = report.parameter_names(root / "notebooks" / f"{notebook}.ipynb")
+    own = {name: value for name, value in changes.items() if name in taken}
+    parameters = report.read_profile(root, profile, [notebook], own)[notebook]
     rate = parameters.get("noise_rate", parameters.get("noise_rates", [0.2])[-1])
     return RunConfig.from_parameters(parameters | {"noise_rate": rate, "seed": 0})
+
+
+def timing(root: Path, notebook: str) -> bool:
+    """Whether a notebook takes times rather than asks the papers: `make bench` is for that."""
+    return report.alone(root / "notebooks" / f"{notebook}.ipynb")
 
 
 def agreement(config: RunConfig, device: torch.device) -> str:
@@ -77,8 +84,8 @@ def main(argv: Sequence[str] | None = None, root: Path | None = None) -> int:
         help="as of dsdlib.report, such as -p dataset folder:cifar10-jpeg",
     )
     arguments, start = parser.parse_args(argv), time.monotonic()
-    changes = {name: yaml.safe_load(value) for name, value in arguments.changes}
     try:
+        changes = {name: yaml.safe_load(value) for name, value in arguments.changes}
         root = root or report.project_root()
         device = imp.resolve_device("auto")
         if device.type == "cpu":
@@ -88,16 +95,19 @@ def main(argv: Sequence[str] | None = None, root: Path | None = None) -> int:
             found = check(root, arguments.profile, changes, device)
             file.parent.mkdir(exist_ok=True)
             write_whole(file, lambda draft: draft.write_text(json.dumps(found, indent=2) + "\n"))
-    except (ConfigError, ValueError) as refusal:
+    except (ConfigError, ValueError, yaml.YAMLError) as refusal:
         print(f"paper: {refusal}", file=sys.stderr)
         return 2
-    for notebook, first in [*FIRST, (None, {})]:
-        options = [] if notebook is None else ["--only", notebook]
+    studies = [name for name in report.read_profile(root, arguments.profile) if not timing(root, name)]
+    for notebooks, first in [*(([name], first) for name, first in FIRST), (studies, {})]:
+        options = ["--only", *notebooks]
+        taken = {name for n in notebooks for name in report.parameter_names(root / "notebooks" / f"{n}.ipynb")}
         for name, value in {**first, **changes}.items():
-            options += ["-p", name, yaml.safe_dump(value)]
+            options += ["-p", name, yaml.safe_dump(value)] if name in taken else []
         left = arguments.minutes - (time.monotonic() - start) / 60
         if code := report.main([arguments.profile, *options, "--minutes", str(max(left, 0.01))], root):
             return code
+    print("All is done.")
     return 0
 
 

@@ -7,7 +7,6 @@ slows them alike.
 import ctypes
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,7 @@ from dsdlib.imp import Stack, State
 from dsdlib.pruning import prunable_layers, prune, remaining_weights
 from dsdlib.results import describe_machine
 from dsdlib.seeding import torch_generator
-from dsdlib.training import PLAIN, Engine, train
+from dsdlib.training import FAST, PLAIN, Engine, settings, train
 
 
 def conventional(config: RunConfig, device: torch.device) -> list[dict[str, Any]]:
@@ -88,20 +87,10 @@ def _accuracy(network: nn.Module, loader: DataLoader, device: torch.device) -> f
 def together(configs: list[RunConfig], device: torch.device, engine: Engine = PLAIN) -> list[dict[str, Any]]:
     """The same runs as one stack of this library's, on one thread where it is a CPU: a row a run and round."""
     rows = []
-    with one_thread(device):
+    with settings(device, engine):
         stack = Stack(configs, device, engine=engine)
         imp.run_rounds(stack, stack.fresh(), 0, lambda round_, state, new: rows.extend(zip(configs, new, strict=True)))
     return [{"seed": config.seed, **row} for config, row in rows]
-
-
-@contextmanager
-def one_thread(device: torch.device):
-    before = torch.get_num_threads()
-    torch.set_num_threads(1 if device.type == "cpu" else before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def timed(work: Callable[[], Any], device: torch.device) -> tuple[float, Any]:
@@ -123,9 +112,10 @@ def race(
     Two tables: ``way``, ``repeat`` and ``seconds`` a run; and both ways' rounds, of the runs that both have trained.
     """
     times, rounds = [], []
+    together([config.vary(epochs=1, milestones=(), rounds=0) for config in configs], device, engine)  # to warm up
     for repeat in range(repeats):
         first = configs[repeat % len(configs)]
-        with one_thread(device):
+        with settings(device):
             slow, theirs = timed(lambda first=first: conventional(first, device), device)
         fast, ours = timed(lambda: together(configs, device, engine), device)
         times += [{"way": "conventional loop", "repeat": repeat, "seconds": slow}]
@@ -172,7 +162,7 @@ def training(stack: Stack, state: State, epochs: int, engine: Engine) -> Callabl
 
 def epoch_seconds(stack: Stack, state: State, epochs: int, engine: Engine = PLAIN) -> float:
     """What one more epoch costs the whole stack, from a training of one epoch and one of ``1 + epochs``."""
-    with one_thread(stack.device):
+    with settings(stack.device, engine):
         short, long = (timed(training(stack, state, n, engine), stack.device)[0] for n in (1, 1 + epochs))
     return (long - short) / epochs
 
@@ -214,7 +204,7 @@ def densities(
     turn: a row a density, way and repeat. The networks are trained for ``epochs`` first, and pruned by magnitude."""
     stack = Stack(config.grid(seed=list(range(runs))), device, engine=engine)
     state = stack.fresh()
-    with one_thread(device):
+    with settings(device, engine):
         weights = training(stack, state, epochs, engine)()
     rows = []
     for share in shares:
@@ -240,7 +230,9 @@ def widths(
     for width in widths:
         wide = config.vary(model_args=config.model_args | {"width": width})
         stack = Stack(wide.grid(seed=list(range(runs))), device, engine=engine)
-        flops = 2 * training_flops(*stack.cost, stack.lessons.rows.shape[1])
+        samples, first = stack.lessons.rows.shape[1], next(iter(stack.cost[0].values()))
+        flops = 2 * (training_flops(*stack.cost, samples) - samples * first)  # nobody asks for the images' gradient
+        training(stack, stack.fresh(), 1, engine)()  # for whatever is done the first time only
         for repeat in range(repeats):
             seconds = epoch_seconds(stack, stack.fresh(), epochs, engine) / runs
             rows.append({"width": width, "repeat": repeat, "seconds": seconds, "rate": flops / seconds})
@@ -251,7 +243,7 @@ def product_rate(device: torch.device, dtype: torch.dtype = torch.float32, size:
     """The machine's own rate at a square matrix product, in FLOP/s (a multiply-add counts twice); on one thread where
     it is a CPU. The best of a few."""
     a, b = torch.randn(2, size, size, device=device, dtype=dtype)
-    with one_thread(device):
+    with settings(device, FAST if dtype != torch.float32 else PLAIN):
         return 2 * size**3 / min(timed(lambda: a @ b, device)[0] for _ in range(repeats))
 
 

@@ -22,6 +22,7 @@ import joblib
 import nbformat
 import papermill
 import psutil
+import torch
 import yaml
 from bs4 import BeautifulSoup
 from jinja2 import FileSystemLoader
@@ -110,7 +111,7 @@ class Turn:
     """What a notebook prints: shown as it comes once it is the notebook's turn, kept until then."""
 
     def __init__(self):
-        self.kept, self.now, self.lock = [], False, threading.Lock()
+        self.kept, self.now, self.lock, self.stopped = [], False, threading.Lock(), False
 
     def write(self, text: str) -> None:
         with self.lock:
@@ -131,6 +132,8 @@ class Turn:
 
 def execute(notebook: Path, parameters: dict[str, Any], folder: Path, out: Turn) -> str | None:
     """Run a notebook into `folder`; what went wrong, or None. An earlier one stays until this one is done."""
+    if out.stopped:
+        return "stopped"
     failed = folder / f"{notebook.stem}.failed.ipynb"
     live = {"progress_bar": False, "stdout_file": out, "stderr_file": out}
     # Else every run begins with a warning that messages, signed and local as they are, are not encrypted.
@@ -140,6 +143,8 @@ def execute(notebook: Path, parameters: dict[str, Any], folder: Path, out: Turn)
         try:
             papermill.execute_notebook(notebook, draft, parameters, **live, **kernel)
         except (PapermillExecutionError, DeadKernelError) as error:
+            if out.stopped:  # by its neighbour's failure or by the user
+                return "stopped"
             draft.replace(failed)
             name = getattr(error, "ename", type(error).__name__)
             message = str(getattr(error, "evalue", error)).strip().split("\n")[0]
@@ -180,10 +185,14 @@ def _in_turn(
                     print(f"\n{failure}", file=sys.stderr)
                     return False
         finally:  # after a failure or an interruption, nothing goes on; finished rounds are in the store
+            for turn in turns.values():
+                turn.stopped = True
             pool.shutdown(wait=False, cancel_futures=True)
-            for process in psutil.Process().children(recursive=True):
-                with suppress(psutil.NoSuchProcess):
-                    process.kill()
+            while not all(job.done() for job in started.values()):
+                for process in psutil.Process().children(recursive=True):
+                    with suppress(psutil.NoSuchProcess):
+                        process.kill()
+                time.sleep(0.2)
     return True
 
 
@@ -311,7 +320,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar=("NAME", "VALUE"),
         help="a value of your own, in every notebook that takes it; YAML, such as -p seeds '[0, 1]'",
     )
-    parser.add_argument("--at-once", type=int, default=2, metavar="N", help="notebooks that run at once (default: 2)")
+    parser.add_argument("--at-once", type=int, metavar="N", help="notebooks that run at once (default: 2, on a GPU 1)")
     parser.add_argument("--minutes", type=float, help="stop then; the same command goes on from the finished rounds")
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="where pages go (default: reports)")
     return parser.parse_args(argv)
@@ -335,7 +344,7 @@ def main(argv: Sequence[str] | None = None, root: Path | None = None) -> int:
     arguments, start = parse(argv), time.monotonic()
     try:
         root = root or project_root()
-        if arguments.at_once < 1:
+        if arguments.at_once is not None and arguments.at_once < 1:
             raise ValueError(f"--at-once {arguments.at_once}: at least 1")
         if arguments.minutes is not None and arguments.minutes <= 0:
             raise ValueError(f"--minutes {arguments.minutes:g}: more than 0")
@@ -348,7 +357,7 @@ def main(argv: Sequence[str] | None = None, root: Path | None = None) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with alarm(arguments.minutes):
-            if not execute_all(plan, folder, root, arguments.at_once):
+            if not execute_all(plan, folder, root, arguments.at_once or (1 if torch.cuda.is_available() else 2)):
                 return 1
     except KeyboardInterrupt:
         if arguments.minutes is None or time.monotonic() - start < 60 * arguments.minutes:

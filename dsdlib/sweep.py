@@ -24,7 +24,7 @@ from dsdlib import imp
 from dsdlib.config import ConfigError, RunConfig
 from dsdlib.imp import Stack, State
 from dsdlib.results import REWIND, Store, best_round, describe_machine, load_tensors
-from dsdlib.training import PLAIN, Engine
+from dsdlib.training import Engine, settings
 
 # Runs to be trained, and the rounds of each whose weights somebody needs: numbers, "dense" or "best".
 Wanted = dict[RunConfig, set[int | str]]
@@ -193,10 +193,18 @@ def _train_stack(
     configs: list[RunConfig], wanted: Wanted, root: Path, device: str, engine: Engine, wait: bool
 ) -> list[RunConfig]:
     """A worker's task. The runs it did not train, as somebody else does and it should not ``wait``."""
+    _stop_if_orphaned()
     store = Store(root)
-    with store.locked(configs, wait) as mine, _settings(device, engine):
+    with store.locked(configs, wait) as mine, settings(torch.device(device), engine):
         _carry_on(mine, wanted, store, torch.device(device), engine)
     return [config for config in configs if config not in mine]
+
+
+def _stop_if_orphaned() -> None:
+    """A worker whose sweep was killed would otherwise do all that is queued."""
+    boss = multiprocessing.parent_process()
+    if boss is not None and os.getppid() != boss.pid:
+        os._exit(1)
 
 
 def _carry_on(configs: list[RunConfig], wanted: Wanted, store: Store, device: torch.device, engine: Engine) -> None:
@@ -223,9 +231,11 @@ def _carry_on(configs: list[RunConfig], wanted: Wanted, store: Store, device: to
             _carry_on(part, wanted, store, device, engine)
 
 
-def _out_of_memory(error: Exception) -> bool:
+def _out_of_memory(error: BaseException) -> bool:
     """A GPU's own error, Python's, or PyTorch's of a CPU, which has no class of its own."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
+        return True
+    return error.__context__ is not None and _out_of_memory(error.__context__)  # the recording of a graph hides it
 
 
 def _resumable(store: Store, config: RunConfig, wanted: set[int | str]) -> int:
@@ -241,9 +251,12 @@ def _carry_through(
 ) -> None:
     teachers = [load_model(c.teacher, c.teacher_round, store.root) for c in configs if c.teacher is not None]
     stack = Stack(configs, device, teachers, engine)
-    session = describe_machine(device) | imp.identity(configs[0]) | {"engine": str(engine)}
+    session = (
+        describe_machine(device)
+        | imp.identity(configs[0])
+        | {"engine": engine.described(not stack.network.stackable, device)}
+    )
     finished = {config: store.rows(config)[:first] for config in configs}
-    boss = os.getppid()
     for config in configs:
         store.begin(config, session, again=first > 0)
 
@@ -253,29 +266,12 @@ def _carry_through(
                 store.save_tensors(store.folder(config) / REWIND, stack.tensors(stack.rewind_point, run))
             finished[config].append(row)
             store.save_round(config, finished[config], stack.tensors(state, run), wanted[config])
-        if multiprocessing.parent_process() is not None and os.getppid() != boss:
-            sys.exit("a worker stops, as the sweep it worked for is gone")
+        _stop_if_orphaned()
 
     state = stack.fresh() if first == 0 else stack.restore([store.tensors(c, first - 1) for c in configs])
     if first > 0 and stack.shared.rewind_iteration > 0:
         stack.rewind_point = stack.restore([load_tensors(store.folder(c) / REWIND) for c in configs])
     imp.run_rounds(stack, state, first, save)
-
-
-@contextmanager
-def _settings(device: str, engine: Engine):
-    """One thread on the CPU: faster beside a busy process, and the same numbers however many cores there are. On a GPU,
-    TensorFloat-32 in the products of a fast engine that bfloat16 leaves alone."""
-    threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
-    if device == "cpu":
-        torch.set_num_threads(1)
-    elif engine != PLAIN:
-        torch.set_float32_matmul_precision("high")
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-        torch.set_float32_matmul_precision(precision)
 
 
 @contextmanager

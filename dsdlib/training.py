@@ -1,11 +1,12 @@
 """The training loop. A *stack* of same-shaped runs is one matrix of weights, a row a run, trained all together.
 
-On the CPU a run's row does not depend, to the last bit, on which other runs share its stack.
+On the CPU the row of a fully connected ReLU network with layers of four neurons or more does not depend, to the last
+bit, on which other runs share its stack.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -70,6 +71,7 @@ class Network:
 
     @cached_property
     def compiled(self) -> Callable[[Tensor], Tensor]:
+        torch.compiler.reset()  # what it holds of other networks counts towards a limit, beyond which it gives up
         return torch.compile(self.module, dynamic=False)
 
     def buffers(self) -> dict[str, Tensor]:
@@ -111,11 +113,33 @@ class Engine:
     compiled: bool = False  # convolutional networks, by torch.compile
     graphed: bool = False  # on a GPU, steps are replayed as CUDA graphs
 
-    def __str__(self) -> str:
-        return "bfloat16 activations, compiled, CUDA graphs on a GPU" if self.compiled else "float32"
+    def described(self, convolutional: bool, device: torch.device) -> str:
+        """For provenance, what of it such a network meets on such a device."""
+        if self.bfloat16 and convolutional:
+            return "bfloat16 activations, compiled"
+        return "TensorFloat-32" if self != PLAIN and device.type == "cuda" else "float32"
 
 
 PLAIN, FAST = Engine(), Engine(bfloat16=True, compiled=True, graphed=True)
+
+
+@contextmanager
+def settings(device: torch.device, engine: Engine = PLAIN) -> Iterator[None]:
+    """One thread on a CPU: faster beside a busy process, and the same numbers however many cores there are. On a GPU,
+    the products of a plain engine in float32, those of a fast one that bfloat16 leaves alone in TensorFloat-32."""
+    before = torch.get_num_threads(), torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    else:
+        torch.set_float32_matmul_precision("high" if engine.bfloat16 else "highest")
+        torch.backends.cudnn.allow_tf32 = engine.bfloat16
+    try:
+        with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+            yield
+    finally:
+        torch.set_num_threads(before[0])
+        torch.set_float32_matmul_precision(before[1])
+        torch.backends.cudnn.allow_tf32 = before[2]
 
 
 @dataclass
@@ -270,7 +294,7 @@ def _activated(layer: nn.Module, x: Tensor) -> tuple[Tensor, Callable[[Tensor], 
         return y, lambda slope: threshold_backward(slope, y, 0)
     with torch.enable_grad():
         leaf = x.detach().requires_grad_()
-        y = layer(leaf)
+        y = layer(leaf.clone())  # some work in place
     return y.detach(), lambda slope: torch.autograd.grad(y, leaf, slope)[0]
 
 
@@ -282,7 +306,7 @@ class ModuleLearner:
         self.module = network.compiled if engine.compiled else network.module
         self.vector = torch.cat([_flat(part[0]) for part in weights.values()])
         for parameter, values in zip(network.module.parameters(), self.vector.split(network.sizes), strict=True):
-            parameter.data = _shaped(values, parameter.shape)
+            parameter.requires_grad_().data = _shaped(values, parameter.shape)
         mask = torch.cat([_flat(part[0]) for part in masks.values()])
         self.parameters, self.masks, self.answer = [self.vector], [None if mask.all() else mask], None
 
@@ -398,7 +422,7 @@ class Replayed:
             return
         if shape not in self.graphs:
             graph, place = torch.cuda.CUDAGraph(), positions.clone()
-            with torch.cuda.graph(graph, pool=self.pool):
+            with torch.cuda.graph(graph, pool=self.pool, stream=self.stream):
                 self.step(place)
             self.graphs[shape] = graph, place
         graph, place = self.graphs[shape]

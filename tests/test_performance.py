@@ -91,7 +91,7 @@ def test_timings_are_tidy_tables() -> None:
     wide = performance.widths(LENET, 1, [0.1, 0.2], 1, 1, CPU)
     assert wide["width"].tolist() == [0.1, 0.2]
     n = len(data.labels_for(LENET, data.load("digits")).train_rows)
-    flops = 2 * 3 * n * (64 * 30 + 30 * 10 + 10 * 10)  # a multiply-add is two operations, a step three passes
+    flops = 2 * n * (2 * 64 * 30 + 3 * 30 * 10 + 3 * 10 * 10)  # a multiply-add is two operations, a step three passes
     assert wide["rate"][0] * wide["seconds"][0] == pytest.approx(flops)
 
 

@@ -187,10 +187,14 @@ def test_a_failure_is_told_at_once_and_stops_the_notebook_beside_it(
 ) -> None:
     slow(project)
     save(project / "notebooks" / "01_valley.ipynb", new_code_cell("seeds = 2\nrates = []"), new_code_cell("1 / 0"))
+    shutil.copy(project / "notebooks" / "02_bare.ipynb", project / "notebooks" / "03_queued.ipynb")
+    (project / "parameters" / "tiny" / "03_queued.yaml").touch()
     started = time.monotonic()
     assert report.main(["tiny"], project) == 1
     assert time.monotonic() - started < 40
     assert "ZeroDivisionError: division by zero" in capfd.readouterr().err
+    left = {path.name for path in (project / "reports" / "tiny").glob("*.failed.ipynb")}
+    assert left == {"01_valley.failed.ipynb"} and psutil.Process().children(recursive=True) == []
 
 
 def test_what_waits_for_its_turn_is_kept_in_order(capsys: pytest.CaptureFixture[str]) -> None:

@@ -103,6 +103,14 @@ def test_other_activations_and_a_teacher(how, monkeypatch):
     assert not torch.allclose(thin, trained(monkeypatch, network, masks, how), atol=1e-3)
 
 
+def test_an_activation_that_works_in_place_learns_the_same(monkeypatch):
+    masks = some_masks(a_network(), 3, 0.3, 2)
+    for kind in (nn.ReLU, nn.LeakyReLU, nn.SiLU):
+        own, place = (a_network(activation=lambda kind=kind, i=i: kind(inplace=i)) for i in (False, True))
+        learned = [trained(monkeypatch, network, masks, "sparse") for network in (own, place)]
+        torch.testing.assert_close(*learned, atol=0, rtol=0)
+
+
 @pytest.mark.parametrize("how", ["sparse", "mixed"])
 def test_teachers_see_the_whole_of_varied_images(how, monkeypatch):
     network = a_network()
