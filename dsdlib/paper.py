@@ -36,11 +36,6 @@ def chain(root: Path, profile: str, notebook: str, changes: dict[str, Any]) -> R
     return RunConfig.from_parameters(parameters | {"noise_rate": rate, "seed": 0})
 
 
-def timing(root: Path, notebook: str) -> bool:
-    """Whether a notebook takes times rather than asks the papers: `make bench` is for that."""
-    return report.alone(root / "notebooks" / f"{notebook}.ipynb")
-
-
 def agreement(config: RunConfig, device: torch.device) -> str:
     """The fast engine beside the plain one, on a run of a few epochs."""
     small = config.vary(epochs=2, milestones=[], rounds=1, retraining="lr_rewinding", rewind_iteration=0)
@@ -74,15 +69,7 @@ def main(argv: Sequence[str] | None = None, root: Path | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m dsdlib.paper", description=__doc__.split("\n")[0])
     parser.add_argument("--profile", default="cifar10", help="a folder of parameters/ (default: cifar10)")
     parser.add_argument("--minutes", type=float, default=9, help="stop then (default: 9)")
-    parser.add_argument(
-        "-p",
-        nargs=2,
-        action="append",
-        default=[],
-        dest="changes",
-        metavar=("NAME", "VALUE"),
-        help="as of dsdlib.report, such as -p dataset folder:cifar10-jpeg",
-    )
+    report.take_changes(parser)
     arguments, start = parser.parse_args(argv), time.monotonic()
     try:
         changes = {name: yaml.safe_load(value) for name, value in arguments.changes}
@@ -98,7 +85,8 @@ def main(argv: Sequence[str] | None = None, root: Path | None = None) -> int:
     except (ConfigError, ValueError, yaml.YAMLError) as refusal:
         print(f"paper: {refusal}", file=sys.stderr)
         return 2
-    studies = [name for name in report.read_profile(root, arguments.profile) if not timing(root, name)]
+    profile = report.read_profile(root, arguments.profile)
+    studies = [name for name in profile if not report.alone(root / "notebooks" / f"{name}.ipynb")]  # no timings
     for notebooks, first in [*(([name], first) for name, first in FIRST), (studies, {})]:
         options = ["--only", *notebooks]
         taken = {name for n in notebooks for name in report.parameter_names(root / "notebooks" / f"{n}.ipynb")}

@@ -6,8 +6,8 @@ slows them alike.
 
 import ctypes
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -157,86 +157,81 @@ def training(stack: Stack, state: State, epochs: int, engine: Engine) -> Callabl
     recipe.epochs, recipe.milestones = epochs, ()
     stack.network.set_buffers(state.buffers)
     parts = stack.network, state.weights, state.masks, stack.lessons, recipe, stack.generators("order", 0)
-    return lambda: train(*parts, engine=engine)
+
+    def work() -> torch.Tensor:
+        with settings(stack.device, engine):
+            return train(*parts, engine=engine)
+
+    return work
 
 
 def epoch_seconds(stack: Stack, state: State, epochs: int, engine: Engine = PLAIN) -> float:
     """What one more epoch costs the whole stack, from a training of one epoch and one of ``1 + epochs``."""
-    with settings(stack.device, engine):
-        short, long = (timed(training(stack, state, n, engine), stack.device)[0] for n in (1, 1 + epochs))
+    short, long = (timed(training(stack, state, n, engine), stack.device)[0] for n in (1, 1 + epochs))
     return (long - short) / epochs
 
 
-def sizes(
-    config: RunConfig,
-    counts: Sequence[int],
-    epochs: int,
-    repeats: int,
-    device: torch.device,
-    engine: Engine = PLAIN,
-) -> pd.DataFrame:
-    """Seconds a run and epoch, and bytes a run, against the number of runs in a stack: a row a count and repeat."""
-    rows = []
-    for count in counts:
-        made = []
+@dataclass(frozen=True)
+class Bench:
+    """Timings of a run's epochs: each over so many ``epochs``, ``repeats`` times. Tables have a row a repeat, with the
+    ``seconds`` of a run's epoch."""
 
-        def one_epoch(count: int = count, made: list[Stack] = made) -> None:
-            made.append(Stack(config.grid(seed=list(range(count))), device, engine=engine))
-            training(made[0], made[0].fresh(), 1, engine)()
+    config: RunConfig
+    device: torch.device
+    engine: Engine
+    epochs: int
+    repeats: int
 
-        memory = peak_memory(one_epoch, device) / count
-        for repeat in range(repeats):
-            seconds = epoch_seconds(made[0], made[0].fresh(), epochs, engine) / count
-            rows.append({"runs": count, "repeat": repeat, "seconds": seconds, "memory": memory})
-    return pd.DataFrame(rows)
+    def _stack(self, runs: int, **changes: Any) -> Stack:
+        configs = self.config.vary(**changes).grid(seed=list(range(runs)))
+        return Stack(configs, self.device, engine=self.engine)
 
+    def _seconds(self, stack: Stack, state: State, engine: Engine) -> float:
+        return epoch_seconds(stack, state, self.epochs, engine) / len(stack.configs)
 
-def densities(
-    config: RunConfig,
-    runs: int,
-    shares: Iterable[float],
-    epochs: int,
-    repeats: int,
-    device: torch.device,
-    engine: Engine = PLAIN,
-) -> pd.DataFrame:
-    """Seconds a run and epoch against the share of weights left, with products of what is left and with dense ones, in
-    turn: a row a density, way and repeat. The networks are trained for ``epochs`` first, and pruned by magnitude."""
-    stack = Stack(config.grid(seed=list(range(runs))), device, engine=engine)
-    state = stack.fresh()
-    with settings(device, engine):
-        weights = training(stack, state, epochs, engine)()
-    rows = []
-    for share in shares:
-        thinned = pruned(stack, State(weights, state.masks, stack.network.buffers()), share)
-        for repeat in range(repeats):
-            for way, how in (("dense products", replace(engine, thin=False)), ("what is left", engine)):
-                seconds = epoch_seconds(stack, thinned, epochs, how) / runs
-                rows.append({"density": share, "way": way, "repeat": repeat, "seconds": seconds})
-    return pd.DataFrame(rows)
+    def sizes(self, counts: Iterable[int]) -> pd.DataFrame:
+        """Against the number of ``runs`` in a stack; and bytes a run, ``memory``."""
+        rows = []
+        for count in counts:
+            made = []
 
+            def one_epoch(count: int = count, made: list[Stack] = made) -> None:
+                made.append(self._stack(count))
+                training(made[0], made[0].fresh(), 1, self.engine)()
 
-def widths(
-    config: RunConfig,
-    runs: int,
-    widths: Iterable[Any],
-    epochs: int,
-    repeats: int,
-    device: torch.device,
-    engine: Engine = PLAIN,
-) -> pd.DataFrame:
-    """Seconds a run and epoch against the model's ``width``, and the rate of arithmetic: a row a width and repeat."""
-    rows = []
-    for width in widths:
-        wide = config.vary(model_args=config.model_args | {"width": width})
-        stack = Stack(wide.grid(seed=list(range(runs))), device, engine=engine)
-        samples, first = stack.lessons.rows.shape[1], next(iter(stack.cost[0].values()))
-        flops = 2 * (training_flops(*stack.cost, samples) - samples * first)  # nobody asks for the images' gradient
-        training(stack, stack.fresh(), 1, engine)()  # for whatever is done the first time only
-        for repeat in range(repeats):
-            seconds = epoch_seconds(stack, stack.fresh(), epochs, engine) / runs
-            rows.append({"width": width, "repeat": repeat, "seconds": seconds, "rate": flops / seconds})
-    return pd.DataFrame(rows)
+            memory = peak_memory(one_epoch, self.device) / count
+            for repeat in range(self.repeats):
+                seconds = self._seconds(made[0], made[0].fresh(), self.engine)
+                rows.append({"runs": count, "repeat": repeat, "seconds": seconds, "memory": memory})
+        return pd.DataFrame(rows)
+
+    def densities(self, runs: int, shares: Iterable[float]) -> pd.DataFrame:
+        """Against the share of weights left, the ``density``; with products of what is left and with dense ones, in
+        turn (``way``). The networks are trained for as many epochs first, and pruned by magnitude."""
+        stack = self._stack(runs)
+        state = stack.fresh()
+        weights = training(stack, state, self.epochs, self.engine)()
+        rows = []
+        for share in shares:
+            thinned = pruned(stack, State(weights, state.masks, stack.network.buffers()), share)
+            for repeat in range(self.repeats):
+                for way, how in (("dense products", replace(self.engine, thin=False)), ("what is left", self.engine)):
+                    seconds = self._seconds(stack, thinned, how)
+                    rows.append({"density": share, "way": way, "repeat": repeat, "seconds": seconds})
+        return pd.DataFrame(rows)
+
+    def widths(self, runs: int, widths: Iterable[Any]) -> pd.DataFrame:
+        """Against the model's ``width``; and the ``rate`` of arithmetic, in FLOP/s."""
+        rows = []
+        for width in widths:
+            stack = self._stack(runs, model_args=self.config.model_args | {"width": width})
+            samples, first = stack.lessons.rows.shape[1], next(iter(stack.cost[0].values()))
+            flops = 2 * (training_flops(*stack.cost, samples) - samples * first)  # nobody asks for the images' gradient
+            training(stack, stack.fresh(), 1, self.engine)()  # for whatever is done the first time only
+            for repeat in range(self.repeats):
+                seconds = self._seconds(stack, stack.fresh(), self.engine)
+                rows.append({"width": width, "repeat": repeat, "seconds": seconds, "rate": flops / seconds})
+        return pd.DataFrame(rows)
 
 
 def product_rate(device: torch.device, dtype: torch.dtype = torch.float32, size: int = 2048, repeats: int = 5) -> float:
@@ -265,11 +260,10 @@ def peak_memory(work: Callable[[], Any], device: torch.device) -> float:
         ctypes.CDLL(None).malloc_trim(0)  # memory that was freed goes back to the system, so that it counts again
         Path("/proc/self/clear_refs").write_text("5")  # sets the peak back
         before = _resident("VmRSS")
-        work()
-        return float(_resident("VmHWM") - before)
     except (OSError, AttributeError):
-        work()
-        return np.nan
+        before = np.nan
+    work()
+    return float(_resident("VmHWM") - before) if before == before else np.nan
 
 
 def _resident(name: str) -> int:

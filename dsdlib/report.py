@@ -174,6 +174,7 @@ def _in_turn(
     names: list[str], at_once: int, plan: dict[str, dict[str, Any]], paths: dict[str, Path], folder: Path
 ) -> bool:
     at_once = max(1, min(at_once, len(names)))
+    others = set(psutil.Process().children(recursive=True))
     with ThreadPoolExecutor(at_once) as pool, share_of_the_cores(at_once):
         turns = {name: Turn() for name in names}
         started = {n: pool.submit(execute, paths[n], plan[n], folder, turns[n]) for n in names}
@@ -189,7 +190,7 @@ def _in_turn(
                 turn.stopped = True
             pool.shutdown(wait=False, cancel_futures=True)
             while not all(job.done() for job in started.values()):
-                for process in psutil.Process().children(recursive=True):
+                for process in set(psutil.Process().children(recursive=True)) - others:
                     with suppress(psutil.NoSuchProcess):
                         process.kill()
                 time.sleep(0.2)
@@ -311,19 +312,18 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m dsdlib.report", description=__doc__)
     parser.add_argument("profile", help="a folder of parameters/, such as smoke or quick")
     parser.add_argument("--only", nargs="+", default=(), metavar="NOTEBOOK", help="run these notebooks only")
-    parser.add_argument(
-        "-p",
-        nargs=2,
-        action="append",
-        default=[],
-        dest="changes",
-        metavar=("NAME", "VALUE"),
-        help="a value of your own, in every notebook that takes it; YAML, such as -p seeds '[0, 1]'",
-    )
+    take_changes(parser)
     parser.add_argument("--at-once", type=int, metavar="N", help="notebooks that run at once (default: 2, on a GPU 1)")
     parser.add_argument("--minutes", type=float, help="stop then; the same command goes on from the finished rounds")
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="where pages go (default: reports)")
     return parser.parse_args(argv)
+
+
+def take_changes(parser: argparse.ArgumentParser) -> None:
+    """The option -p, into pairs of text ``changes``."""
+    told = "a value of your own, in every notebook that takes it; YAML, such as -p seeds '[0, 1]'"
+    pair = {"nargs": 2, "metavar": ("NAME", "VALUE")}
+    parser.add_argument("-p", action="append", default=[], dest="changes", help=told, **pair)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import torch
 from dsdlib import ConfigError, RunConfig, data, imp, performance
 from dsdlib.imp import Stack, State
 from dsdlib.sweep import _stacks, _time
+from dsdlib.training import PLAIN
 
 CPU = torch.device("cpu")
 LENET = RunConfig(model_args={"width": 0.2}, epochs=3, milestones=(2,), rounds=4, amount=0.4, noise_rate=0.2)
@@ -82,13 +83,13 @@ def test_an_epoch_more_is_the_difference_of_a_long_and_a_short_training(monkeypa
 
 
 def test_timings_are_tidy_tables() -> None:
-    sizes = performance.sizes(LENET, [1, 3], 1, 2, CPU)
+    sizes = performance.Bench(LENET, CPU, PLAIN, 1, 2).sizes([1, 3])
     assert sizes[["runs", "repeat"]].to_numpy().tolist() == [[1, 0], [1, 1], [3, 0], [3, 1]]
     weights = 4 * sum(p.numel() for p in imp.build(LENET).parameters())
     assert (sizes["memory"] >= weights).all()
-    thin = performance.densities(LENET, 2, [1.0, 0.05], 1, 2, CPU)
+    thin = performance.Bench(LENET, CPU, PLAIN, 1, 2).densities(2, [1.0, 0.05])
     assert len(thin) == 2 * 2 * 2 and set(thin["way"]) == {"dense products", "what is left"}
-    wide = performance.widths(LENET, 1, [0.1, 0.2], 1, 1, CPU)
+    wide = performance.Bench(LENET, CPU, PLAIN, 1, 1).widths(1, [0.1, 0.2])
     assert wide["width"].tolist() == [0.1, 0.2]
     n = len(data.labels_for(LENET, data.load("digits")).train_rows)
     flops = 2 * n * (2 * 64 * 30 + 3 * 30 * 10 + 3 * 10 * 10)  # a multiply-add is two operations, a step three passes
@@ -103,7 +104,7 @@ def test_both_ways_of_a_density_start_from_the_same_pruned_networks(monkeypatch)
         return 1.0
 
     monkeypatch.setattr(performance, "epoch_seconds", watch)
-    performance.densities(LENET, 2, [0.5, 0.02], 1, 1, CPU)
+    performance.Bench(LENET, CPU, PLAIN, 1, 1).densities(2, [0.5, 0.02])
     (dense, left), (thin_dense, thin_left) = seen[:2], seen[2:]
     assert [dense[0], left[0]] == [thin_dense[0], thin_left[0]] == [False, True]
     assert dense[1:] == left[1:] and thin_dense[1:] == thin_left[1:]
