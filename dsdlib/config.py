@@ -19,6 +19,7 @@ NonNegative = Annotated[float, Field(ge=0)]
 
 
 RECIPE = ("epochs", "batch_size", "lr", "momentum", "weight_decay", "milestones")
+RECIPE += ("optimizer", "retrain_epochs")
 RECIPE += ("prunable", "rounds", "amount", "retraining", "rewind_iteration")
 
 
@@ -47,17 +48,24 @@ class RunConfig(BaseModel):
     prunable: Literal["conv_and_linear", "all_but_last", "conv"] = "conv_and_linear"
 
     epochs: int = Field(50, ge=1)
+    retrain_epochs: int | None = Field(None, ge=1, description="of every round after the dense one; None: as many")
     batch_size: int = Field(64, ge=1)
+    optimizer: Literal["sgd", "adam"] = "sgd"
     lr: Positive = 0.05
-    momentum: float = Field(0.9, ge=0, lt=1)
+    momentum: float = Field(0.9, ge=0, lt=1, description="of SGD; Adam's first beta")
     weight_decay: NonNegative = 1e-4
     milestones: tuple[int, ...] = Field((35, 45), description="epochs at which lr is multiplied by 0.1")
 
     rounds: int = Field(29, ge=0, description="pruning steps; round 0 is the dense network")
     amount: float = Field(0.2, gt=0, lt=1, description="share of the remaining weights pruned at each step")
     criterion: Literal["magnitude", "gradient", "random"] = "magnitude"
+    scope: Literal["global", "layer"] = Field("global", description="weights compete in the network or in their layer")
+    schedule: Literal["iterative", "one_shot"] = Field("iterative", description="one_shot: of the dense network")
     retraining: Literal["lr_rewinding", "weight_rewinding", "finetune", "reinit"] = "lr_rewinding"
     rewind_iteration: int = Field(0, ge=0, description="where weight rewinding goes back to")
+
+    start: RunConfig | None = Field(None, description="another run, whose weights this one begins with, none pruned")
+    start_round: Literal["dense", "best"] | Annotated[int, Field(ge=0)] = "dense"
 
     teacher: RunConfig | None = Field(None, description="another run, to distil from")
     teacher_round: Literal["dense", "best"] | Annotated[int, Field(ge=0)] = "dense"
@@ -74,10 +82,10 @@ class RunConfig(BaseModel):
 
     @model_validator(mode="after")
     def _hangs_together(self) -> RunConfig:
-        if list(self.milestones) != sorted({m for m in self.milestones if 0 < m < self.epochs}):
+        shortest = min(self.epochs, self.retrain_epochs or self.epochs)
+        if list(self.milestones) != sorted({m for m in self.milestones if 0 < m < shortest}):
             raise ValueError(
-                f"milestones = {list(self.milestones)}: must ascend and lie between 1 and epochs − 1 "
-                f"= {self.epochs - 1}"
+                f"milestones = {list(self.milestones)}: must ascend and lie between 1 and epochs − 1 = {shortest - 1}"
             )
         if self.rewind_iteration and self.retraining != "weight_rewinding":
             raise ValueError(
@@ -92,16 +100,17 @@ class RunConfig(BaseModel):
             raise ValueError(f"noise_rate = {self.noise_rate}: people's labels have the rate they have; use 0")
         if clash := sorted(self.model_args.keys() & type(self).model_fields.keys()):
             raise ValueError(f"model_args {clash}: already names of the configuration's own fields")
-        self._check_teacher()
+        for role, other in self.sources().items():
+            _check_round(role, other, getattr(self, f"{role}_round"))
         return self
 
-    def _check_teacher(self) -> None:
-        if self.teacher is None:
-            return
-        if isinstance(self.teacher_round, int) and self.teacher_round > self.teacher.rounds:
-            raise ValueError(f"teacher_round = {self.teacher_round}: the teacher has rounds 0 to {self.teacher.rounds}")
-        if self.teacher_round == "best" and self.teacher.validation_fraction == 0:
-            raise ValueError("teacher_round = 'best': is chosen on validation data, and the teacher has none")
+    def sources(self) -> dict[str, RunConfig]:
+        """The runs whose weights this one needs, its ``start`` and its ``teacher``."""
+        roles = {"start": self.start, "teacher": self.teacher}
+        return {role: run for role, run in roles.items() if run is not None}
+
+    def epochs_of(self, round_: int) -> int:
+        return self.retrain_epochs or self.epochs if round_ > 0 else self.epochs
 
     @property
     def key(self) -> str:
@@ -142,9 +151,18 @@ class RunConfig(BaseModel):
         """This configuration as columns of the tidy table: model arguments by name, the teacher by its key."""
         row = {"key": self.key, **dict(self), **row_values(self.model_args)}
         row["milestones"] = " ".join(map(str, self.milestones))
-        row["teacher"] = self.teacher.key if self.teacher else None
-        row["teacher_round"] = str(self.teacher_round) if self.teacher else None
+        for role in ("start", "teacher"):
+            source = self.sources().get(role)
+            row[role] = source.key if source else None
+            row[f"{role}_round"] = str(row[f"{role}_round"]) if source else None
         return {name: value for name, value in row.items() if name != "model_args"}
+
+
+def _check_round(role: str, run: RunConfig, round_: int | str) -> None:
+    if isinstance(round_, int) and round_ > run.rounds:
+        raise ValueError(f"{role}_round = {round_}: the {role} has rounds 0 to {run.rounds}")
+    if round_ == "best" and run.validation_fraction == 0:
+        raise ValueError(f"{role}_round = 'best': is chosen on validation data, and the {role} has none")
 
 
 def row_values(arguments: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import json
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -20,13 +20,13 @@ from dsdlib.config import ConfigError, RunConfig
 from dsdlib.cost import forward_cost, training_flops
 from dsdlib.entropy import NeuronStates, entropy_columns
 from dsdlib.geometry import learning_distance
-from dsdlib.pruning import prunable, prune, remaining_weights
+from dsdlib.pruning import layer_by_layer, layer_names, prunable, prune, remaining_weights
 from dsdlib.seeding import torch_generator
 from dsdlib.training import FAST, PLAIN, Engine, Lessons, Network, Recipe, evaluate, train
 
 # Fields in which runs of one stack may differ; all others they share.
 PER_RUN = {"seed", "noise_kind", "noise_rate", "noise_labels", "lr", "weight_decay"}
-PER_RUN |= {"teacher", "teacher_round", "alpha", "temperature"}
+PER_RUN |= {"criterion", "schedule", "start", "start_round", "teacher", "teacher_round", "alpha", "temperature"}
 
 
 @dataclass
@@ -36,6 +36,7 @@ class State:
     weights: Tensor  # (runs, parameters)
     masks: Tensor  # (runs, parameters): 0 where pruned, 1 elsewhere
     buffers: dict[str, Tensor]  # BatchNorm's, of a network that cannot be stacked
+    untrained: Tensor | None = None  # (runs,): test accuracy after pruning, before training
 
 
 def resolve_device(device: str) -> torch.device:
@@ -74,7 +75,7 @@ def identity(config: RunConfig) -> dict[str, str]:
 def stack_shape(config: RunConfig) -> str:
     """Runs with the same answer may share a stack."""
     shared = config.model_dump(mode="json", exclude=PER_RUN)
-    return json.dumps([shared, config.teacher is not None], sort_keys=True)
+    return json.dumps([shared, sorted(config.sources())], sort_keys=True)
 
 
 def stackable(config: RunConfig) -> bool:
@@ -84,7 +85,7 @@ def stackable(config: RunConfig) -> bool:
 def work(config: RunConfig) -> float:
     """A run's training FLOPs, before any pruning: to tell long runs from short ones."""
     dataset = data.load(config.dataset)
-    samples = config.epochs * (config.rounds + 1) * len(dataset.train_y)
+    samples = (config.epochs + config.rounds * config.epochs_of(1)) * len(dataset.train_y)
     return training_flops(*forward_cost(build(config), dataset.input_shape), samples)
 
 
@@ -98,11 +99,12 @@ def check(config: RunConfig) -> None:
         raise ConfigError(f"augment = True: {config.dataset} holds {dataset.input_shape} inputs, not images")
     if config.noise_kind == "asymmetric" and config.noise_rate and not dataset.confusions:
         raise ConfigError(f"noise_kind = 'asymmetric': no confusions are known for the classes of {config.dataset}")
-    iterations = config.epochs * -(-n // config.batch_size)
+    iterations = min(config.epochs, config.epochs_of(1)) * -(-n // config.batch_size)
     if config.rewind_iteration >= iterations:
         raise ConfigError(f"rewind_iteration = {config.rewind_iteration}: a training has {iterations} iterations")
     network = build(config)
     remaining_weights(int(prunable(network, config.prunable).sum()), config.amount, config.rounds)
+    _check_start(config, network)
     _check_answers(config, network.eval(), dataset)
     if config.teacher is not None:
         taught = data.load(config.teacher.dataset)
@@ -111,6 +113,16 @@ def check(config: RunConfig) -> None:
                 f"teacher: knows {taught.classes} classes of {taught.input_shape} inputs, "
                 f"its student learns {dataset.classes} of {dataset.input_shape}"
             )
+
+
+def _check_start(config: RunConfig, network: nn.Module) -> None:
+    if config.start is None:
+        return
+    here, there = ([tuple(p.shape) for p in one.parameters()] for one in (network, build(config.start)))
+    if here != there:
+        raise ConfigError(
+            f"start: run {config.start.key} is another network, {config.start.model}; its weights do not fit"
+        )
 
 
 @torch.no_grad()
@@ -134,19 +146,32 @@ class Stack:
         device: torch.device,
         teachers: Sequence[nn.Module] = (),
         engine: Engine = PLAIN,
+        starts: Sequence[nn.Module] = (),
     ):
         self.configs, self.shared, self.device, self.engine = configs, configs[0], device, engine
         self.dataset = data.load(self.shared.dataset)
         self.network = Network(build(self.shared).to(device))
         if len(configs) > 1 and not self.network.stackable:
             raise ValueError("a network of this kind is trained in a stack of one")
-        self.prunable = prunable(self.network.module, self.shared.prunable).to(device)
-        self.remaining = remaining_weights(int(self.prunable.sum()), self.shared.amount, self.shared.rounds)
+        self._plan_pruning()
         self.initial_buffers = self.network.buffers()
         self.initial = self._draw(0)
-        self.rewind_point = State(self.initial, torch.ones_like(self.initial), self.initial_buffers)
+        self.starts = [start.to(device) for start in starts]
+        self.rewind_point = self.dense = self.fresh()
         self.cost = forward_cost(self.network.module, self.dataset.input_shape)
         self._prepare_data(teachers)
+
+    def _plan_pruning(self) -> None:
+        """What may be pruned, where weights compete with one another, and how many of each are left in each round."""
+        network, which = self.network.module, self.shared.prunable
+        self.prunable = prunable(network, which).to(self.device)
+        total = remaining_weights(int(self.prunable.sum()), self.shared.amount, self.shared.rounds)
+        self.groups, self.keep = [self.prunable], [[count] for count in total]
+        if self.shared.scope == "layer":
+            self.groups = [layer.to(self.device) for layer in layer_by_layer(network, which)]
+            sizes = [int(layer.sum()) for layer in self.groups]
+            self.keep = [[max(1, round(size * count / total[0])) for size in sizes] for count in total]
+        self.remaining = [sum(counts) for counts in self.keep]
 
     def _draw(self, draw: int) -> Tensor:
         """Each run's own initialisation, (runs, parameters)."""
@@ -169,18 +194,23 @@ class Stack:
             self.lessons.answers = _answers(self.lessons)
 
     def fresh(self) -> State:
-        """Before round 0: dense, as initialised."""
-        return State(self.initial, torch.ones_like(self.initial), self.initial_buffers)
+        """Before round 0: dense, as initialised or as another run left it."""
+        weights, buffers = self.initial, self.initial_buffers
+        if self.starts:
+            weights = torch.stack([parameters_to_vector(start.parameters()).detach() for start in self.starts])
+            buffers = dict(self.starts[0].named_buffers())
+        return State(weights, torch.ones_like(weights), buffers)
 
     def generators(self, purpose: str, round_: int) -> list[torch.Generator]:
         return [torch_generator(config.seed, purpose, round_) for config in self.configs]
 
-    def advance(self, state: State, round_: int) -> State:
+    def advance(
+        self, state: State, round_: int, after_epoch: Callable[[int, list[int], Tensor], None] | None = None
+    ) -> State:
         """Prune (but for round 0), put the weights back, train: the state at the end of the round."""
         start, rewinds = 0, self.shared.retraining == "weight_rewinding"
         if round_ > 0:
-            masks = prune(self._scores(state, round_), state.masks, self.prunable, self.remaining[round_])
-            state = self._put_back(State(state.weights, masks, state.buffers), round_)
+            state = self._put_back(self._pruned(state, round_), round_)
             start = self.shared.rewind_iteration if rewinds else 0
         self.network.set_buffers(state.buffers)
         weights = train(
@@ -193,8 +223,11 @@ class Stack:
             start,
             {self.shared.rewind_iteration: self._mark_rewind_point} if rewinds and round_ == 0 else None,
             self.engine,
+            after_epoch,
         )
-        return State(weights, state.masks, self.network.buffers())
+        end = State(weights, state.masks, self.network.buffers(), state.untrained)
+        self.dense = end if round_ == 0 else self.dense
+        return end
 
     def _mark_rewind_point(self, weights: Tensor) -> None:
         self.rewind_point = State(weights.detach().clone(), self.rewind_point.masks, self.network.buffers())
@@ -203,37 +236,70 @@ class Stack:
         c = self.shared
         columns = {n: [getattr(run, n) for run in self.configs] for n in ("lr", "weight_decay", "alpha", "temperature")}
         values = {name: torch.tensor(column, device=self.device) for name, column in columns.items()}
+        epochs = c.epochs_of(round_)
         milestones = c.milestones
         if c.retraining == "finetune" and round_ > 0:  # go on at the last learning rate
             values["lr"] = values["lr"] * 0.1 ** len(milestones)
             milestones = ()
-        return Recipe(c.epochs, c.batch_size, c.momentum, milestones, c.augment, **values)
+        return Recipe(epochs, c.batch_size, c.momentum, milestones, c.augment, **values, optimizer=c.optimizer)
+
+    def _pruned(self, state: State, round_: int) -> State:
+        """The last round's network, or the dense one where pruning is in one shot, with the round's weights left."""
+        one_shot = torch.tensor([[config.schedule == "one_shot"] for config in self.configs], device=self.device)
+        weights = torch.where(one_shot, self.dense.weights, state.weights)
+        masks = state.masks.masked_fill(one_shot, 1.0)
+        buffers = self.dense.buffers if one_shot.all() else state.buffers
+        scores = self._scores(State(weights, masks, buffers), round_)
+        for group, count in zip(self.groups, self.keep[round_], strict=True):
+            masks = prune(scores, masks, group, count)
+        self.network.set_buffers(buffers)
+        _, right = evaluate(self.network, weights * masks, *self._tests())
+        return State(weights, masks, buffers, right.double().mean(1))
 
     def _scores(self, state: State, round_: int) -> Tensor:
         """What pruning keeps the highest of (He et al. 2022, section 3): |w|, |∂L/∂w · w| on one batch, or chance."""
-        if self.shared.criterion == "magnitude":
-            return state.weights.abs()
-        rngs = self.generators("criterion", round_)
-        if self.shared.criterion == "random":
-            count = state.weights.shape[1]
-            return torch.stack([torch.rand(count, generator=rng) for rng in rngs]).to(self.device)
-        size, n = self.shared.batch_size, self.lessons.rows.shape[1]
-        positions = torch.stack([torch.randperm(n, generator=rng)[:size] for rng in rngs]).to(self.device)
-        weights = state.weights.clone().requires_grad_()
+        scores = state.weights.abs()
+        for run, (config, rng) in enumerate(zip(self.configs, self.generators("criterion", round_), strict=True)):
+            if config.criterion == "random":
+                scores[run] = torch.rand(scores.shape[1], generator=rng)
+            elif config.criterion == "gradient":
+                scores[run] *= self._gradient(state, run, rng).abs()
+        return scores
+
+    def _gradient(self, state: State, run: int, rng: torch.Generator) -> Tensor:
+        """Of a run's loss on one batch, by its weights, (parameters,)."""
+        batch = torch.randperm(self.lessons.rows.shape[1], generator=rng)[: self.shared.batch_size].to(self.device)
+        weights = state.weights[run : run + 1].clone().requires_grad_()
         self.network.set_buffers(state.buffers)
         self.network.module.eval()
-        logits = self.network(self.network.parameters(weights), self.lessons.x[self.lessons.rows.gather(1, positions)])
-        labels = self.lessons.labels.gather(1, positions)
-        loss = cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum") / size
-        (gradient,) = torch.autograd.grad(loss, weights)
-        return (gradient * state.weights).abs()
+        images = self.lessons.x[self.lessons.rows[run, batch]].unsqueeze(0)
+        logits = self.network(self.network.parameters(weights), images)[0]
+        return torch.autograd.grad(cross_entropy(logits, self.lessons.labels[run, batch]), weights)[0][0]
 
     def _put_back(self, state: State, round_: int) -> State:
         if self.shared.retraining == "weight_rewinding":
-            return State(self.rewind_point.weights, state.masks, self.rewind_point.buffers)
+            return replace(state, weights=self.rewind_point.weights, buffers=self.rewind_point.buffers)
         if self.shared.retraining == "reinit":
-            return State(self._draw(round_), state.masks, self.initial_buffers)
+            return replace(state, weights=self._draw(round_), buffers=self.initial_buffers)
         return state
+
+    def _tests(self) -> tuple[Tensor, None, Tensor]:
+        """Images, all of them for every run, and their labels."""
+        return self.test[0], None, self.test[1].expand(len(self.configs), -1)
+
+    def epoch(self, runs: list[int], weights: Tensor) -> list[dict[str, float]]:
+        """Accuracies and losses of some of the runs after an epoch of training, a row a run; ``weights`` are theirs."""
+        rows, labels = (part[runs] for part in self.validation)
+        tests, everywhere, truth = self._tests()
+        columns = {}
+        for name, asked in {
+            "train": (self.lessons.x, self.lessons.rows[runs], self.lessons.labels[runs]),
+            "validation": (self.lessons.x, rows, labels),
+            "test": (tests, everywhere, truth[runs]),
+        }.items():
+            loss, right = evaluate(self.network, weights, *asked)
+            columns[f"{name}_accuracy"], columns[f"{name}_loss"] = right.double().mean(1), loss.double().mean(1)
+        return _by_run(columns, len(runs))
 
     def measure(self, state: State, round_: int) -> list[dict[str, Any]]:
         """A row a run: everything measured at the end of the round (the last epoch)."""
@@ -249,27 +315,35 @@ class Stack:
             "train_accuracy_clean": _mean_where(right, ~self.corrupted),
             "corrupted_fraction": self.corrupted.double().mean(1),
         }
-        rows, labels = self.validation
-        test_x, test_y = self.test
-        everyone = test_y.expand(len(self.configs), -1)
-        for name, (inputs, at, target) in {
-            "validation": (lessons.x, rows, labels),
-            "test": (test_x, None, everyone),
-        }.items():
-            loss, right = evaluate(network, state.weights, inputs, at, target)
+        for name, asked in {"validation": (lessons.x, *self.validation), "test": self._tests()}.items():
+            loss, right = evaluate(network, state.weights, *asked)
             columns |= {f"{name}_accuracy": right.double().mean(1), f"{name}_loss": loss.double().mean(1)}
+        columns["pruned_test_accuracy"] = torch.full_like(columns["test_accuracy"], torch.nan)
+        if state.untrained is not None:
+            columns["pruned_test_accuracy"] = state.untrained
         columns |= entropy_columns(states)
-        columns["learning_distance"] = learning_distance(self.initial, state.weights)
+        columns |= self._distances(state)
         columns |= self._costs(state, round_)
-        values = {name: column.tolist() for name, column in columns.items()}
         left = self.remaining[round_]
         fixed = {"round": round_, "sparsity": 1 - left / self.remaining[0], "remaining_weights": left}
-        return [{**fixed, **{n: v[run] for n, v in values.items()}} for run in range(len(self.configs))]
+        return [{**fixed, **row} for row in _by_run(columns, len(self.configs))]
+
+    def _distances(self, state: State) -> dict[str, Tensor]:
+        """`learning_distance` of the whole, and of each convolution and linear layer, counted from 1."""
+        module = self.network.module
+        layers = {name: number for number, name in enumerate(layer_names(module), 1)}
+        owners = [layers.get(name.rpartition(".")[0], 0) for name in self.network.names]
+        squares = learning_distance(self.initial, state.weights, self.network.sizes).square()
+        columns = {"learning_distance": squares.sum(1).sqrt()}
+        for number in layers.values():
+            mine = [part for part, owner in enumerate(owners) if owner == number]
+            columns[f"learning_distance_{number}"] = squares[:, mine].sum(1).sqrt()
+        return columns
 
     def _costs(self, state: State, round_: int) -> dict[str, Tensor]:
         size, n = self.shared.batch_size, self.lessons.rows.shape[1]
         skipped = self.shared.rewind_iteration if round_ > 0 else 0
-        samples = self.shared.epochs * n - skipped // -(-n // size) * n - skipped % -(-n // size) * size
+        samples = self.shared.epochs_of(round_) * n - skipped // -(-n // size) * n - skipped % -(-n // size) * size
         masks = self.network.parameters(state.masks)
         dense = training_flops(*self.cost, samples)
         return {
@@ -297,6 +371,12 @@ class Stack:
         return State(weights.to(self.device), masks.to(self.device), buffers)
 
 
+def _by_run(columns: dict[str, Tensor], runs: int) -> list[dict[str, float]]:
+    """Columns (runs,) as a row a run."""
+    values = {name: column.tolist() for name, column in columns.items()}
+    return [{name: column[run] for name, column in values.items()} for run in range(runs)]
+
+
 def _mean_where(right: Tensor, where: Tensor) -> Tensor:
     """The mean over those samples, not a number where there are none."""
     return (right & where).sum(1).double() / where.sum(1)
@@ -314,12 +394,21 @@ def _answers(lessons: Lessons) -> Tensor:
 
 
 def run_rounds(
-    stack: Stack, state: State, first: int, save: Callable[[int, State, list[dict[str, Any]]], None]
+    stack: Stack,
+    state: State,
+    first: int,
+    save: Callable[[int, State, list[dict[str, Any]]], None],
+    after_epoch: Callable[[int, int, list[int], list[dict[str, float]]], None] | None = None,
 ) -> None:
-    """Carry a stack from round ``first`` to its last; ``save`` is handed each round as it ends."""
+    """Carry a stack from round ``first`` to its last; ``save`` is handed each round as it ends, ``after_epoch`` round,
+    epoch, runs and their rows (`Stack.epoch`)."""
     for round_ in range(first, stack.shared.rounds + 1):
         started = time.perf_counter()
-        state = stack.advance(state, round_)
+
+        def look(epoch: int, runs: list[int], weights: Tensor, round_: int = round_) -> None:
+            after_epoch(round_, epoch, runs, stack.epoch(runs, weights))
+
+        state = stack.advance(state, round_, look if after_epoch else None)
         rows = stack.measure(state, round_)
         seconds = (time.perf_counter() - started) / len(rows)
         for config, row in zip(stack.configs, rows, strict=True):

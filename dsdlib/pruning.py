@@ -42,6 +42,17 @@ def remaining_weights(weights: int, amount: float, rounds: int) -> list[int]:
     return left
 
 
+def layer_names(network: nn.Module) -> list[str]:
+    """Of all convolutions and linear layers."""
+    return [name for name, module in network.named_modules() if isinstance(module, LAYERS)]
+
+
+def layer_by_layer(network: nn.Module, which: str) -> list[torch.Tensor]:
+    """`prunable` for each layer on its own."""
+    weights = [id(layer.weight) for layer in prunable_layers(network, which)]
+    return [torch.cat([torch.full((p.numel(),), id(p) == one) for p in network.parameters()]) for one in weights]
+
+
 def prune(scores: torch.Tensor, masks: torch.Tensor, among: torch.Tensor, keep: int) -> torch.Tensor:
     """New masks (runs, parameters) that keep, in each run, the ``keep`` best-scored of the prunable weights left.
 

@@ -1,8 +1,9 @@
 """The store: a folder a run, named by its key, written atomically; read as one tidy table.
 
-``results/<key>/`` holds ``config.json``; ``rounds.parquet``, a row a round; ``provenance.json``; and the weights and
-masks of some rounds, ``round_007.safetensors``: always the dense round, the best by validation accuracy and the last
-(from which a stopped run goes on). A file is there whole or not at all, whenever the process is killed.
+``results/<key>/`` holds ``config.json``; ``rounds.parquet``, a row a round; ``provenance.json``; where it was asked
+for, ``history.parquet``, a row an epoch; and the weights and masks of some rounds, ``round_007.safetensors``: always
+the dense round, the best by validation accuracy and the last (from which a stopped run goes on). A file is there whole
+or not at all, whenever the process is killed.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from dsdlib.config import ConfigError, RunConfig
 
 PROJECT = Path(__file__).parents[1]
 ROUNDS, CONFIG, PROVENANCE, REWIND = "rounds.parquet", "config.json", "provenance.json", "rewind.safetensors"
+HISTORY = "history.parquet"
 
 
 def default_folder() -> Path:
@@ -121,18 +123,24 @@ class Store:
         write_whole(folder / PROVENANCE, lambda path: path.write_text(json.dumps(sessions, indent=2) + "\n"))
 
     def save_round(
-        self, config: RunConfig, rows: list[dict[str, Any]], tensors: dict[str, Tensor], keep: set[int | str]
+        self,
+        config: RunConfig,
+        rows: list[dict[str, Any]],
+        tensors: dict[str, Tensor],
+        keep: set[int | str],
+        history: list[dict[str, Any]] | None = None,
     ) -> None:
-        """Add the last of ``rows``; of the rounds' weights keep those in ``keep``, the dense, the best and the last."""
-        last = rows[-1]["round"]
+        """Add the last of ``rows``; of the rounds' weights keep those in ``keep``, the dense, the best and the last.
+        ``history``: rows of all epochs so far."""
+        last, folder, columns = rows[-1]["round"], self.folder(config), config.columns()
         self.save_tensors(self.tensor_file(config, last), tensors)
-        if clash := sorted(config.columns().keys() & rows[-1].keys()):
+        if clash := sorted(columns.keys() & rows[-1].keys()):
             raise ConfigError(f"model_args {clash}: already names of measures in the table")
-        table = pd.DataFrame([{**config.columns(), **row} for row in rows])
-        path = self.folder(config) / ROUNDS
-        write_whole(path, lambda temporary: table.to_parquet(temporary, index=False, write_page_checksum=True))
+        if history is not None:
+            _write_table(folder / HISTORY, pd.DataFrame(history))
+        _write_table(folder / ROUNDS, pd.DataFrame([{**columns, **row} for row in rows]))
         keep = keep | {0, last, best_round(rows)}
-        for file in self.folder(config).glob("round_*.safetensors"):
+        for file in folder.glob("round_*.safetensors"):
             if int(file.stem.removeprefix("round_")) not in keep:
                 file.unlink()
 
@@ -166,9 +174,19 @@ class Store:
             return False
         return all(file.exists() for file in files)
 
+    def history(self, config: RunConfig) -> list[dict[str, Any]]:
+        """A row for each epoch of the finished rounds; none where they were not kept, or are damaged."""
+        done = self.rounds_done(config)
+        try:
+            rows = pq.read_table(self.folder(config) / HISTORY, page_checksum_verification=True).to_pylist()
+        except (OSError, ValueError):
+            return []
+        rows = [row for row in rows if row["round"] < done]
+        return rows if {row["round"] for row in rows} == set(range(done)) else []
+
     def table(self, configs: Iterable[RunConfig]) -> pd.DataFrame:
         """The tidy table of these runs' finished rounds: configuration, then measures."""
-        rows = [{**row, **config.columns()} for config in configs for row in self.rows(config)]
+        rows = ({**row, **columns} for config in configs for columns in [config.columns()] for row in self.rows(config))
         return pd.DataFrame(rows)
 
     def provenance(self, config: RunConfig) -> list[dict[str, Any]]:
@@ -183,6 +201,10 @@ class Store:
             if changed := [name for name, value in now.items() if session[name] != value]:
                 self._set_aside(self.folder(config), f"{', '.join(changed)} is no longer what it was")
                 return
+
+
+def _write_table(path: Path, table: pd.DataFrame) -> None:
+    write_whole(path, lambda temporary: table.to_parquet(temporary, index=False, write_page_checksum=True))
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:

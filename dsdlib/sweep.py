@@ -26,8 +26,9 @@ from dsdlib.imp import Stack, State
 from dsdlib.results import REWIND, Store, best_round, describe_machine, load_tensors
 from dsdlib.training import Engine, settings
 
-# Runs to be trained, and the rounds of each whose weights somebody needs: numbers, "dense" or "best".
+# Runs to be trained, and of each the rounds whose weights somebody needs: numbers, "dense" or "best"; or "history".
 Wanted = dict[RunConfig, set[int | str]]
+WORDS = ("dense", "best")
 
 
 def sweep(
@@ -46,20 +47,21 @@ def sweep(
     ``jobs`` worker processes (−1: one a core), each on one thread, take stacks of at most ``stack_size`` runs through
     joblib, whose `parallel_config` may send them elsewhere; a stack that the memory does not hold is halved. ``engine``
     is ``plain``, all in float32, ``fast`` (bfloat16 activations and compiled code for convolutional networks; CUDA
-    graphs on a GPU), or ``auto``: fast on a GPU and plain on a CPU. ``keep`` names rounds whose weights must be in the
-    store (numbers, ``dense``, ``best``): a finished run without them is trained again. Killed at any moment, the same
-    call goes on from the last finished rounds. Finished runs are read even where their data set is absent, and need no
-    teacher. Raises `ConfigError` before any training when a run is impossible.
+    graphs on a GPU), or ``auto``: fast on a GPU and plain on a CPU. ``keep`` names what must be in the store besides:
+    rounds whose weights stay (numbers, ``dense``, ``best``), and ``history``, the measures after every epoch; a
+    finished run without them is trained again. Killed at any moment, the same call goes on from the last finished
+    rounds. Finished runs are read even where their data set is absent, and need no teacher and no start. Raises
+    `ConfigError` before any training when a run is impossible.
     """
     runs, keep = list(dict.fromkeys(runs)), set(keep)
     target = imp.resolve_device(device)
     speed = imp.resolve_engine(engine, target)
     if not (type(jobs) is type(stack_size) is int and stack_size >= 1 and (jobs >= 1 or jobs == -1)):
         raise ConfigError(f"stack_size = {stack_size!r}, jobs = {jobs!r}: whole numbers from 1, or jobs = -1")
-    if odd := [r for r in keep if r not in ("dense", "best") and not (isinstance(r, int) and r >= 0)]:
-        raise ConfigError(f"keep = {odd}: unknown rounds; allowed: dense, best, or numbers from 0")
+    if odd := [r for r in keep if r not in (*WORDS, "history") and not (isinstance(r, int) and r >= 0)]:
+        raise ConfigError(f"keep = {odd}: unknown; allowed: dense, best, numbers of rounds from 0, history")
     store = Store(results)
-    levels = _teachers_first(runs)
+    levels = _sources_first(runs)
     _set_aside_changed(store, levels)
     wanted = _wanted(store, levels, runs, keep)
     for config in {config.vary(seed=0): config for config in wanted}.values():
@@ -94,6 +96,17 @@ def load_masks(
     return {name.removeprefix("mask."): t for name, t in tensors.items() if name.startswith("mask.")}
 
 
+def load_history(runs: Iterable[RunConfig], results: Path | str | None = None) -> pd.DataFrame:
+    """Measures after every epoch: a row a run, round and epoch (from 0), with the run's ``key`` and ``seed``. Raises
+    `ConfigError` for a run whose history is not in the store: ``sweep(..., keep=["history"])`` puts it there."""
+    store, rows = Store(results), []
+    for config in runs:
+        if not (history := store.history(config)):
+            raise ConfigError(f"run {config.key}: its history is not in {store.root}; sweep it with keep=['history']")
+        rows += [{"key": config.key, "seed": config.seed, **row} for row in history]
+    return pd.DataFrame(rows)
+
+
 def _round_number(store: Store, config: RunConfig, round_: int | str) -> int:
     if not (rows := store.rows(config)):
         raise ConfigError(f"run {config.key} is not in {store.root}")
@@ -107,17 +120,17 @@ def _number(round_: int | str, rows: list[dict]) -> int:
     return number
 
 
-def _teachers_first(runs: list[RunConfig]) -> list[list[RunConfig]]:
-    """All runs and their teachers, in levels: a run's teacher stands in an earlier level."""
-
-    def height(config: RunConfig) -> int:
-        return 0 if config.teacher is None else 1 + height(config.teacher)
-
+def _sources_first(runs: list[RunConfig]) -> list[list[RunConfig]]:
+    """All runs, their teachers and starts, in levels: what a run needs stands in an earlier level."""
     levels = defaultdict(dict)
+
+    def place(config: RunConfig) -> int:
+        level = max((1 + place(source) for source in config.sources().values()), default=0)
+        levels[level][config] = None
+        return level
+
     for config in runs:
-        while config is not None:
-            levels[height(config)][config] = None
-            config = config.teacher
+        place(config)
     return [list(levels[number]) for number in sorted(levels)]
 
 
@@ -136,25 +149,33 @@ def _set_aside_changed(store: Store, levels: list[list[RunConfig]]) -> None:
 
 
 def _wanted(store: Store, levels: list[list[RunConfig]], runs: list[RunConfig], keep: set[int | str]) -> Wanted:
-    """What is not finished yet, students before their teachers: a teacher is needed by unfinished students alone."""
+    """What is not finished yet, runs before their sources: a teacher or a start is needed by unfinished runs alone."""
     asked = dict.fromkeys(runs)
     needed: Wanted = defaultdict(set)
     wanted: Wanted = {}
     for config in (config for level in reversed(levels) for config in level):
         if config in asked:
-            needed[config] |= {round_ for round_ in keep if round_ in ("dense", "best") or round_ <= config.rounds}
+            needed[config] |= {what for what in keep if isinstance(what, str) or what <= config.rounds}
         elif config not in needed:
             continue
         if not _finished(store, config, needed[config]):
             wanted[config] = needed[config]
-            if config.teacher is not None:
-                needed[config.teacher].add(config.teacher_round)
+            for role, source in config.sources().items():
+                needed[source].add(getattr(config, f"{role}_round"))
     return wanted
 
 
 def _finished(store: Store, config: RunConfig, wanted: set[int | str]) -> bool:
     rows = store.rows(config)
-    return len(rows) > config.rounds and store.holds(config, {_number(r, rows) for r in wanted})
+    if len(rows) <= config.rounds or not store.holds(config, _rounds(wanted, rows)):
+        return False
+    return "history" not in wanted or bool(store.history(config))
+
+
+def _rounds(wanted: set[int | str], rows: list[dict]) -> set[int]:
+    """The numbers of those rounds whose weights are wanted that are finished."""
+    numbers = {_number(what, rows) for what in wanted if what in WORDS}
+    return numbers | {what for what in wanted if isinstance(what, int) and what < len(rows)}
 
 
 def _stacks(pending: list[RunConfig], jobs: int, stack_size: int) -> list[list[RunConfig]]:
@@ -239,10 +260,12 @@ def _out_of_memory(error: BaseException) -> bool:
 
 
 def _resumable(store: Store, config: RunConfig, wanted: set[int | str]) -> int:
-    """The round to go on with: after the last finished one, or 0 when weights that are wanted were not kept."""
+    """The round to go on with: after the last finished one, or 0 when something that is wanted was not kept."""
     if not (rows := store.rows(config)):
         return 0
-    rounds = {len(rows) - 1, 0, best_round(rows)} | {r for r in wanted if isinstance(r, int) and r < len(rows)}
+    if "history" in wanted and not store.history(config):
+        return 0
+    rounds = {len(rows) - 1, 0, best_round(rows)} | _rounds(wanted, rows)
     return len(rows) if store.holds(config, rounds, rewinds=config.rewind_iteration > 0) else 0
 
 
@@ -250,13 +273,16 @@ def _carry_through(
     configs: list[RunConfig], first: int, wanted: Wanted, store: Store, device: torch.device, engine: Engine
 ) -> None:
     teachers = [load_model(c.teacher, c.teacher_round, store.root) for c in configs if c.teacher is not None]
-    stack = Stack(configs, device, teachers, engine)
+    starts = [load_model(c.start, c.start_round, store.root) for c in configs if c.start is not None]
+    stack = Stack(configs, device, teachers, engine, starts)
     session = (
         describe_machine(device)
         | imp.identity(configs[0])
         | {"engine": engine.described(not stack.network.stackable, device)}
     )
     finished = {config: store.rows(config)[:first] for config in configs}
+    watched = [config for config in configs if "history" in wanted[config]]
+    histories = {config: store.history(config) if first > 0 else [] for config in watched}
     for config in configs:
         store.begin(config, session, again=first > 0)
 
@@ -265,13 +291,21 @@ def _carry_through(
             if round_ == 0 and config.rewind_iteration > 0:
                 store.save_tensors(store.folder(config) / REWIND, stack.tensors(stack.rewind_point, run))
             finished[config].append(row)
-            store.save_round(config, finished[config], stack.tensors(state, run), wanted[config])
+            kept = stack.tensors(state, run), wanted[config], histories.get(config)
+            store.save_round(config, finished[config], *kept)
         _stop_if_orphaned()
 
+    def note(round_: int, epoch: int, runs: list[int], rows: list[dict]) -> None:
+        for run, row in zip(runs, rows, strict=True):
+            if configs[run] in histories:
+                histories[configs[run]].append({"round": round_, "epoch": epoch, **row})
+
     state = stack.fresh() if first == 0 else stack.restore([store.tensors(c, first - 1) for c in configs])
+    if first > 0 and any(config.schedule == "one_shot" for config in configs):
+        stack.dense = stack.restore([store.tensors(c, 0) for c in configs])
     if first > 0 and stack.shared.rewind_iteration > 0:
         stack.rewind_point = stack.restore([load_tensors(store.folder(c) / REWIND) for c in configs])
-    imp.run_rounds(stack, state, first, save)
+    imp.run_rounds(stack, state, first, save, note if watched else None)
 
 
 @contextmanager

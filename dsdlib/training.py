@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor, nn
@@ -178,6 +178,7 @@ class Recipe:
     weight_decay: Tensor
     alpha: Tensor
     temperature: Tensor
+    optimizer: str = "sgd"  # or adam
 
     def factor(self, epoch: int) -> float:
         """Of the learning rate: ×0.1 at each milestone."""
@@ -333,7 +334,7 @@ class ModuleLearner:
 
 
 class Step:
-    """A step of SGD of a whole stack, on tensors that keep their places, so that a GPU can replay it.
+    """A step of SGD or Adam of a whole stack, on tensors that keep their places, so that a GPU can replay it.
 
     The learning rates hold the masks: a pruned weight, zero from the start, has none.
     """
@@ -341,6 +342,8 @@ class Step:
     def __init__(self, learner: StackLearner | ModuleLearner, lessons: Lessons, recipe: Recipe):
         self.learner, self.lessons, self.recipe = learner, lessons, recipe
         self.velocity = [torch.zeros_like(part) for part in learner.parameters]
+        self.squares = [torch.zeros_like(part) for part in learner.parameters] if recipe.optimizer == "adam" else []
+        self.taken = torch.zeros((), dtype=lessons.x.dtype, device=lessons.x.device)
         self.decay = learner.spread(recipe.weight_decay) if recipe.weight_decay.any() else [None] * len(self.velocity)
         self.rate = self._rates(0)
         self.momentum = (
@@ -367,8 +370,13 @@ class Step:
         x = self._images(positions)
         slope = self._slope(positions, x, self.learner(x))
         parts = self.learner.parameters, self.learner.gradients(slope), self.velocity, self.rate, self.decay
-        for part in zip(*parts, strict=True):
-            _update(*part, self.momentum)
+        self.taken += 1
+        if self.squares:
+            for part in zip(*parts, self.squares, strict=True):
+                _adam(*part, self.recipe.momentum, self.taken)
+        else:
+            for part in zip(*parts, strict=True):
+                _sgd(*part, self.momentum)
 
     def _images(self, positions: Tensor) -> Tensor:
         if self.recipe.augment:
@@ -392,7 +400,7 @@ class Step:
 
 
 @torch.no_grad()
-def _update(
+def _sgd(
     weights: Tensor, gradient: Tensor, velocity: Tensor, rate: Tensor, decay: Tensor | None, momentum: Tensor | None
 ) -> None:
     """`torch.optim.SGD`'s step, in as few passes over the memory as give a run the same last bits in every stack."""
@@ -401,6 +409,26 @@ def _update(
     if decay is not None:
         gradient = gradient.addcmul_(weights, decay) if momentum is not None else gradient.addcmul(weights, decay)
     weights.addcmul_(gradient, rate, value=-1)
+
+
+@torch.no_grad()
+def _adam(
+    weights: Tensor,
+    gradient: Tensor,
+    mean: Tensor,
+    rate: Tensor,
+    decay: Tensor | None,
+    square: Tensor,
+    beta: float,
+    taken: Tensor,
+) -> None:
+    """`torch.optim.Adam`'s step, the ``taken``-th: its second beta is 0.999, its ε 1e-8."""
+    if decay is not None:
+        gradient = gradient.addcmul(weights, decay)
+    mean.lerp_(gradient, 1 - beta)
+    square.mul_(0.999).addcmul_(gradient, gradient, value=0.001)
+    size = (square / (1 - 0.999**taken)).sqrt_().add_(1e-8)
+    weights.addcdiv_(mean * rate, size.mul_(1 - beta**taken), value=-1)
 
 
 class Replayed:
@@ -440,12 +468,13 @@ def train(
     start: int = 0,
     visits: dict[int, Callable[[Tensor], None]] | None = None,
     engine: Engine = PLAIN,
+    after_epoch: Callable[[int, list[int], Tensor], None] | None = None,
 ) -> Tensor:
     """Train (runs, parameters) ``weights`` from iteration ``start`` to the recipe's end, and return them.
 
     Pruned weights (0 in ``masks``) are exactly zero after every step. ``generators`` draw each run's order of the data.
-    ``visits`` are called with the weights before the steps of those numbers. On the CPU, runs whose layers are thin
-    enough are trained on what is left of them.
+    ``visits`` are called with the weights before the steps of those numbers, ``after_epoch`` with the epoch, some of
+    the runs, and their weights. On the CPU, runs whose layers are thin enough are trained on what is left of them.
     """
     network.module.train()
     learned, alike = weights * masks, [()] * len(weights)
@@ -460,9 +489,18 @@ def train(
         else:
             learner = ModuleLearner(network, parts, left, engine)
         step = Step(learner, lessons.of(runs), recipe.of(runs))
-        _run_through(step, own, [generators[run] for run in runs], start, visits or {}, engine)
+        watch = None if after_epoch is None else partial(_watched, after_epoch, runs, own, step)
+        _run_through(step, own, [generators[run] for run in runs], start, visits or {}, engine, watch)
         learned[runs] = own.detach().masked_fill_(masks[runs] == 0, 0.0)
     return learned
+
+
+def _watched(
+    after_epoch: Callable[[int, list[int], Tensor], None], runs: list[int], weights: Tensor, step: Step, epoch: int
+) -> None:
+    step.learner.write()
+    after_epoch(epoch, runs, weights)
+    step.learner.module.train()
 
 
 def _run_through(
@@ -472,6 +510,7 @@ def _run_through(
     start: int,
     visits: dict[int, Callable[[Tensor], None]],
     engine: Engine,
+    watch: Callable[[int], None] | None = None,
 ) -> None:
     """All the steps of a training, from number ``start`` on; ``weights`` then hold what was learned."""
     recipe, take = step.recipe, Replayed(step) if engine.graphed and weights.is_cuda else step
@@ -484,6 +523,8 @@ def _run_through(
                 step.learner.write()
                 visits[number](weights)
             take(positions)
+        if watch is not None:
+            watch(epoch)
     step.learner.write()
 
 

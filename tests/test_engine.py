@@ -161,11 +161,11 @@ def test_a_stack_that_the_memory_does_not_hold_is_halved_and_the_runs_go_on(resu
     shutil.rmtree(results)
     real, sizes = imp.Stack.advance, []
 
-    def small(self, state, round_):
+    def small(self, state, round_, *more):
         sizes.append(len(self.configs))
         if len(self.configs) > 2 and round_ == 1:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return real(self, state, round_)
+        return real(self, state, round_, *more)
 
     monkeypatch.setattr(imp.Stack, "advance", small)
     with pytest.warns(UserWarning, match="no memory for a stack of [53] runs: it is halved"):
@@ -177,7 +177,7 @@ def test_a_stack_that_the_memory_does_not_hold_is_halved_and_the_runs_go_on(resu
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("no"), MemoryError(), RuntimeError("can't allocate memory")])
 def test_a_run_too_large_for_the_memory_is_refused_by_name(error: Exception, monkeypatch) -> None:
-    def full(self, state, round_):
+    def full(self, state, round_, *more):
         raise error
 
     monkeypatch.setattr(imp.Stack, "advance", full)
@@ -186,7 +186,7 @@ def test_a_run_too_large_for_the_memory_is_refused_by_name(error: Exception, mon
 
 
 def test_another_runtime_error_is_not_taken_for_a_lack_of_memory(monkeypatch) -> None:
-    def broken(self, state, round_):
+    def broken(self, state, round_, *more):
         raise RuntimeError("shapes do not match")
 
     monkeypatch.setattr(imp.Stack, "advance", broken)

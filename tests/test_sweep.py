@@ -402,7 +402,7 @@ def test_an_impossible_run_is_refused_before_any_training(
         ({"jobs": 0}, "jobs = 0"),
         ({"stack_size": 0}, "stack_size = 0"),
         ({"jobs": 2.5}, "jobs = 2.5: whole numbers"),
-        ({"keep": ["bset"]}, "keep = \\['bset'\\]: unknown rounds; allowed: dense, best"),
+        ({"keep": ["bset"]}, "keep = \\['bset'\\]: unknown; allowed: dense, best"),
         ({"device": "abacus"}, "device = 'abacus': not on this machine; allowed: auto, cpu"),
         ({"device": "cuda"}, "device = 'cuda': not on this machine"),
     ],

@@ -48,9 +48,11 @@ def fast_layout(network):
 
 def plain_training(network, config, x, y, mask, rng, teacher=None, first=0, last=10**9):
     """One round as anyone would write it with PyTorch's own parts, from iteration ``first`` to before ``last``."""
-    optimizer = torch.optim.SGD(
-        network.parameters(), lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
-    )
+    how = {"lr": config.lr, "weight_decay": config.weight_decay}
+    if config.optimizer == "adam":
+        optimizer = torch.optim.Adam(network.parameters(), betas=(config.momentum, 0.999), **how)
+    else:
+        optimizer = torch.optim.SGD(network.parameters(), momentum=config.momentum, **how)
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, list(config.milestones), gamma=0.1)
     parts = mask.split([p.numel() for p in network.parameters()])
     masks = [part.view_as(p) for part, p in zip(parts, network.parameters(), strict=True)]
@@ -94,16 +96,17 @@ def some_mask(network, seed):
     [
         (LENET.vary(epochs=8, milestones=(4, 6)), 2, 1000),
         (LENET.vary(epochs=8, milestones=(), momentum=0.0, weight_decay=0.01), 1, 1000),
+        (LENET.vary(epochs=8, milestones=(4, 6), optimizer="adam", lr=0.001), 2, 1000),
         (VGG.vary(epochs=4, milestones=(2,), batch_size=64), 1, 150),
         (VGG.vary(epochs=3, milestones=(2,), batch_size=64, augment=True), 1, 150),
     ],
-    ids=["lenet", "plain SGD", "vgg", "vgg augmented"],
+    ids=["lenet", "plain SGD", "Adam", "vgg", "vgg augmented"],
 )
 def test_training_equals_a_plain_pytorch_loop(config, runs, n, taught):
     digits = data.load("digits")
     x = digits.train_x.double()
     configs = [
-        config.vary(lr=0.05 * 2**r, weight_decay=config.weight_decay * 5**r, alpha=0.8 - r / 2, temperature=10 - 7 * r)
+        config.vary(lr=config.lr * 2**r, weight_decay=config.weight_decay * 5**r, alpha=0.8 - r / 2, temperature=10 - 7 * r)
         for r in range(runs)
     ]
     configs = [c.vary(seed=r) for r, c in enumerate(configs)]
@@ -126,6 +129,7 @@ def test_training_equals_a_plain_pytorch_loop(config, runs, n, taught):
         config.milestones,
         config.augment,
         *map(values, ("lr", "weight_decay", "alpha", "temperature")),
+        config.optimizer,
     )
     lessons = Lessons(x, rows, labels, teachers or ())
     learned = train(network, weights, masks, lessons, recipe, [torch_generator(c.seed, "order", 0) for c in configs])
@@ -214,7 +218,7 @@ def test_pruned_weights_are_exactly_zero_after_every_step(retraining, monkeypatc
     real = imp.train
 
     def watched(network, weights, masks, *more):
-        *more, visits, engine = more
+        *more, visits, engine, _ = more
 
         def watch(now):
             seen.append(bool((now[masks == 0] == 0).all()) and bool((now[masks == 1] != 0).any()))
@@ -238,7 +242,7 @@ def spied(config, monkeypatch):
     """A run's rounds, and what each round's training was called with: weights, first iteration, recipe."""
     calls, real = [], imp.train
 
-    def spy(network, weights, masks, lessons, recipe, generators, start, visits, engine):
+    def spy(network, weights, masks, lessons, recipe, generators, start, visits, engine, _):
         count = []
         calls.append({"weights": (weights * masks)[0].clone(), "recipe": recipe, "steps": count})
         calls[-1]["buffers"] = network.buffers()
