@@ -59,15 +59,10 @@ def prune(scores: torch.Tensor, masks: torch.Tensor, among: torch.Tensor, keep: 
     ``scores`` and ``masks`` are (runs, parameters), ``among`` (parameters,) bool. Equal scores are pruned in the order
     of the parameters. A score that is not a number counts as the lowest.
     """
-    columns = among.nonzero().squeeze(1)
-    left = masks[:, columns] > 0
-    ranked = (
-        scores[:, columns]
-        .nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
-        .masked_fill(~left, -torch.inf)
-    )
-    # Two stable sorts: by score, then the pruned ones first, lest a lowest score be taken for one of them.
-    order = ranked.argsort(dim=1, stable=True)
-    order = order.gather(1, left.gather(1, order).to(torch.uint8).argsort(dim=1, stable=True))
-    kept = torch.zeros_like(ranked).scatter_(1, order[:, len(columns) - keep :], 1.0)
-    return masks.index_copy(1, columns, kept.to(masks.dtype))
+    new = masks.clone()
+    for run, left in enumerate((masks > 0) & among):
+        places = left.nonzero().squeeze(1)
+        ranked = scores[run, places].nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
+        lowest = ranked.argsort(stable=True)[: len(places) - keep]
+        new[run, places[lowest]] = 0
+    return new

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from filelock import FileLock, Timeout
@@ -97,10 +98,7 @@ class Store:
         stored = _reading(folder / CONFIG, lambda path: RunConfig(**json.loads(path.read_text())))
         if stored.key != config.key:
             raise ValueError(f"{CONFIG} describes run {stored.key}")
-        table = _reading(folder / ROUNDS, lambda path: pq.read_table(path, page_checksum_verification=True))
-        if [column["name"] for column in table.schema.pandas_metadata["columns"]] != table.column_names:
-            raise ValueError(f"{ROUNDS} does not hold the columns that were written")
-        rows = table.to_pylist()
+        rows = _reading(folder / ROUNDS, _read_rows)
         if [row["round"] for row in rows] != list(range(len(rows))) or len(rows) > config.rounds + 1:
             raise ValueError(f"{ROUNDS} does not hold the rounds in order")
         return rows
@@ -137,8 +135,8 @@ class Store:
         if clash := sorted(columns.keys() & rows[-1].keys()):
             raise ConfigError(f"model_args {clash}: already names of measures in the table")
         if history is not None:
-            _write_table(folder / HISTORY, pd.DataFrame(history))
-        _write_table(folder / ROUNDS, pd.DataFrame([{**columns, **row} for row in rows]))
+            _write_rows(folder / HISTORY, history)
+        _write_rows(folder / ROUNDS, [{**columns, **row} for row in rows])
         keep = keep | {0, last, best_round(rows)}
         for file in folder.glob("round_*.safetensors"):
             if int(file.stem.removeprefix("round_")) not in keep:
@@ -178,7 +176,7 @@ class Store:
         """A row for each epoch of the finished rounds; none where they were not kept, or are damaged."""
         done = self.rounds_done(config)
         try:
-            rows = pq.read_table(self.folder(config) / HISTORY, page_checksum_verification=True).to_pylist()
+            rows = _read_rows(self.folder(config) / HISTORY)
         except (OSError, ValueError):
             return []
         rows = [row for row in rows if row["round"] < done]
@@ -203,8 +201,21 @@ class Store:
                 return
 
 
-def _write_table(path: Path, table: pd.DataFrame) -> None:
-    write_whole(path, lambda temporary: table.to_parquet(temporary, index=False, write_page_checksum=True))
+def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    """As parquet, with checksums; the columns' names, which have none, are told twice."""
+    table = pa.table({name: [row.get(name) for row in rows] for name in rows[-1]})
+    table = table.replace_schema_metadata({"columns": json.dumps(table.column_names)})
+    write_whole(path, lambda temporary: pq.write_table(table, temporary, write_page_checksum=True))
+
+
+def _read_rows(path: Path) -> list[dict[str, Any]]:
+    table = pq.read_table(path, page_checksum_verification=True)
+    told = (table.schema.metadata or {}).get(b"columns")
+    if told is None:  # written by pandas, as runs once were
+        told = json.dumps([column["name"] for column in table.schema.pandas_metadata["columns"]])
+    if json.loads(told) != table.column_names:
+        raise ValueError(f"{path.name} does not hold the columns that were written")
+    return table.to_pylist()
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
