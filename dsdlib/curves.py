@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from scipy.signal import find_peaks
-from scipy.stats import DegenerateDataWarning, bootstrap
+from scipy.stats import DegenerateDataWarning, bootstrap, spearmanr
 
 PHASES = ("light", "critical", "sweet", "collapsed")
 FEWEST_SEEDS = 3  # that make an interval
@@ -234,6 +234,64 @@ def fall_while_fitting(train: np.ndarray, test: np.ndarray, margin: float = 0.01
     first = int(np.argmax(fits))
     last = first + int(np.cumprod(fits[first:]).sum()) - 1
     return float(test[first] - test[last])
+
+
+def amid(phases: Sequence[str], rounds: Sequence[int]) -> dict[str, int]:
+    """Of each phase that there is, the one of these ``rounds`` that lies nearest to its middle, the earlier of two."""
+    places = {phase: [r for r, name in enumerate(phases) if name == phase] for phase in dict.fromkeys(phases)}
+    return {phase: min(rounds, key=lambda r, own=own: abs(r - (own[0] + own[-1]) / 2)) for phase, own in places.items()}
+
+
+def turn_from_peak(table: pd.DataFrame, measure: str = "learning_distance") -> Interval:
+    """How many rounds lie between the bottom of the test curve's valley and the highest point of a measure, whichever
+    comes first; not a number where the mean curve has no clear valley."""
+    if table.empty or valley(by_seed(table).mean(0)).depth <= CLEAR:
+        return NOTHING
+
+    def rounds(mean: np.ndarray) -> float:
+        bottom = valley(mean[0]).bottom
+        return np.nan if bottom is None else abs(bottom - int(np.argmax(mean[1])))
+
+    return over_seeds(np.stack([by_seed(table), by_seed(table, measure)], axis=1), rounds)
+
+
+def rank_correlation(table: pd.DataFrame, one: str, other: str) -> Interval:
+    """Spearman's, over rounds, of two measures' mean curves."""
+    if table.empty:
+        return NOTHING
+    both = np.stack([by_seed(table, one), by_seed(table, other)], axis=1)
+    return over_seeds(both, lambda mean: float(spearmanr(*mean).statistic))
+
+
+def follows_better(table: pd.DataFrame, measure: str, one: str, other: str) -> Interval:
+    """By how much the rank correlation of ``one`` with a measure is larger in size than that of ``other``."""
+    if table.empty:
+        return NOTHING
+    three = np.stack([by_seed(table, name) for name in (measure, one, other)], axis=1)
+
+    def lead(mean: np.ndarray) -> float:
+        first, second = (abs(float(spearmanr(mean[0], curve).statistic)) for curve in mean[1:])
+        return first - second
+
+    return over_seeds(three, lead)
+
+
+def best_epochs(history: pd.DataFrame, by: str) -> pd.DataFrame:
+    """Of a history (`load_history`), for each run and round the row of the epoch with the highest ``by``, the first of
+    equals."""
+    return history.loc[history.groupby(["key", "round"])[by].idxmax()]
+
+
+def climbs(paths: pd.DataFrame, by: Sequence[str] = ("seed", "start")) -> pd.DataFrame:
+    """The largest ``climb`` of the train loss along each path (`dsdlib.landscape.paths`): how far it ever stands above
+    a point that came before; 0 where it only falls."""
+    rows = []
+    for value, path in paths.groupby(list(by), sort=False):
+        losses = path.sort_values("alpha")["train_loss"].to_numpy()
+        rows.append(
+            {**dict(zip(by, value, strict=True)), "climb": float((losses - np.minimum.accumulate(losses)).max())}
+        )
+    return pd.DataFrame(rows)
 
 
 def phase_table(table: pd.DataFrame, by: str) -> pd.DataFrame:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, MaxNLocator
+from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, LogLocator, MaxNLocator
 
 from dsdlib.curves import CLEAR
 
@@ -23,6 +23,9 @@ MEMORISED = {
     "train_accuracy_corrupted": ("Corrupted labels, memorised", TEST, "-"),
 }
 TICKS = (0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9998, 0.9999)
+FEW_TICKS = (0, 0.8, 0.95, 0.99, 0.998, 0.9998)
+# Means with their 95% intervals as bars: the style of points at a few places.
+MEANS = {"marker": "o", "errorbar": ("ci", 95), "err_style": "bars", "err_kws": {"capsize": 3, "lw": 1}, "seed": 0}
 
 
 def set_theme() -> None:
@@ -51,11 +54,11 @@ def set_theme() -> None:
     )
 
 
-def sparsity_axis(ax: Axes, sparsest: float) -> None:
+def sparsity_axis(ax: Axes, sparsest: float, ticks: Sequence[float] = TICKS) -> None:
     """Sparsity in percent, spread out where the weights run out: even steps of pruning are even on the axis."""
     ax.set_xscale("function", functions=(lambda s: -np.log1p(-np.minimum(s, 1 - 1e-9)), lambda t: -np.expm1(-t)))
     ax.set_xlim(0, sparsest or 0.5)
-    ax.xaxis.set_major_locator(FixedLocator([tick for tick in TICKS if tick <= sparsest]))
+    ax.xaxis.set_major_locator(FixedLocator([tick for tick in ticks if tick <= sparsest]))
     ax.xaxis.set_minor_locator(FixedLocator([]))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda s, _: f"{100 * s:g}"))
     ax.set_xlabel("Sparsity (% of prunable weights that are zero)")
@@ -208,15 +211,13 @@ def mark(ax: Axes, sparsity: float, accuracy: float, text: str, above: bool) -> 
     )
 
 
-def beside(ax: Axes, points: pd.DataFrame, colours: dict[str, str]) -> None:
+def beside(ax: Axes, points: pd.DataFrame, colours: dict[str, str], x: str = "sparsity") -> None:
     """A published curve's points (`dsdlib.published.figure`) over ours, hollow, with their reading errors; ``colours``
-    maps each series that is drawn to its colour."""
+    maps each series that is drawn to its colour, ``x`` is the points' axis."""
     for series, colour in colours.items():
         part = points[points["series"] == series]
         style = {"fmt": "o", "mfc": "white", "ms": 5, "lw": 1, "capsize": 2, "zorder": 4}
-        ax.errorbar(
-            part["sparsity"], part["value"], part["reading_error"], color=colour, label=f"Published: {series}", **style
-        )
+        ax.errorbar(part[x], part["value"], part["reading_error"], color=colour, label=f"Published: {series}", **style)
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
 
 
@@ -269,13 +270,23 @@ def against(
 ) -> Axes:
     """A measure at a few values of ``x``, a line for each value of ``hue``, mean and 95% interval over the rest."""
     ax = ax or plt.subplots()[1]
-    style = {"marker": "o", "errorbar": ("ci", 95), "err_style": "bars", "err_kws": {"capsize": 3, "lw": 1}, "seed": 0}
     if hue is None:
-        sns.lineplot(table, x=x, y=y, color=TRAIN, ax=ax, **style)
+        sns.lineplot(table, x=x, y=y, color=TRAIN, ax=ax, **MEANS)
     else:
         palette = sns.color_palette(PALETTE if _ordered(table[hue]) else "deep", table[hue].nunique())
-        sns.lineplot(table, x=x, y=y, hue=hue, palette=palette, ax=ax, **style)
+        sns.lineplot(table, x=x, y=y, hue=hue, palette=palette, ax=ax, **MEANS)
         sns.move_legend(ax, "upper left", bbox_to_anchor=(1, 1), title=hue, alignment="left")
+    ax.set_xlabel(xlabel)
+    measure_axis(ax, ylabel)
+    return ax
+
+
+def lines(table: pd.DataFrame, x: str, y: str, hue: str, xlabel: str, ylabel: str, ax: Axes | None = None) -> Axes:
+    """A measure along a dense ``x``, a line for each value of ``hue``, mean and 95% interval over the rest."""
+    ax = ax or plt.subplots()[1]
+    palette = sns.color_palette(PALETTE if _ordered(table[hue]) else "deep", table[hue].nunique())
+    sns.lineplot(table, x=x, y=y, hue=hue, palette=palette, errorbar=("ci", 95), seed=0, ax=ax)
+    sns.move_legend(ax, "upper left", bbox_to_anchor=(1, 1), title=hue, alignment="left")
     ax.set_xlabel(xlabel)
     measure_axis(ax, ylabel)
     return ax
@@ -299,3 +310,146 @@ def timings(
 def _reach(values: pd.Series) -> np.ndarray:
     """From the mean down and up to the ends of its 95% interval, (2, 1)."""
     return np.abs(np.percentile(sns.algorithms.bootstrap(values, seed=0), [2.5, 97.5]) - values.mean()).reshape(2, 1)
+
+
+def shades(names: Sequence[str]) -> dict[str, str]:
+    """A colour for each name: ink for the first, a shade of one colour for each of the others."""
+    return dict(zip(names, [INK, *sns.color_palette(PALETTE, len(names) - 1).as_hex()], strict=True))
+
+
+def widths(
+    table: pd.DataFrame,
+    colours: dict[str, str],
+    measure: str = "test_error",
+    label: str = "Test error (%)",
+    ax: Axes | None = None,
+) -> Axes:
+    """A measure against ``width``, mean and 95% interval over seeds: a line for each ``series`` of the table that
+    ``colours`` names."""
+    ax = ax or plt.subplots()[1]
+    for series, colour in colours.items():
+        part = table[table["series"] == series]
+        sns.lineplot(part, x="width", y=measure, label=series, color=colour, ax=ax, **MEANS)
+    ax.set_xscale("log", base=2)
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda width, _: f"{width:g}"))
+    ax.set_xlabel("Width of the dense network")
+    measure_axis(ax, label)
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    return ax
+
+
+def mark_width(ax: Axes, width: float, text: str) -> None:
+    """A width, as a line across the figure, named at its top."""
+    ax.axvline(width, color=MUTED, lw=1, ls=":", zorder=0)
+    ax.text(width, 1.01, text, transform=ax.get_xaxis_transform(), ha="center", va="bottom", color=MUTED)
+
+
+ESTIMATORS = {
+    "dense": MUTED,
+    "magnitude": TEST,
+    "magnitude, retrained": "#e8a08f",
+    "Hessian": TRAIN,
+    "Hessian, retrained": "#93b7dc",
+    "oracle": "#3f8f6b",
+    "informative features only": "#7d4f9e",
+    "as few features": "#7d4f9e",
+}
+
+
+def risks(
+    theory: pd.DataFrame,
+    simulated: pd.DataFrame,
+    x: str,
+    xlabel: str,
+    hue: str = "estimator",
+    names: Sequence[str] | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Test ``risk`` against ``x``, a colour for each value of ``hue`` (those in ``names``, else all that were
+    simulated): theory as a line, simulation as points with 95% intervals over repeats. Without theory, dots join the
+    points; a risk that does not vary with ``x`` has a band. Against ``ratio`` (p/n), lines break at the interpolation
+    threshold, which is marked."""
+    ax = ax or plt.subplots()[1]
+    names = list(names or dict.fromkeys(simulated[hue]))
+    for name, shade in zip(names, sns.color_palette(PALETTE, len(names)), strict=True):
+        colour = ESTIMATORS.get(name, shade)
+        line, points = (table[table[hue] == name].sort_values(x) for table in (theory, simulated))
+        flat = points.groupby("repeat")["risk"].nunique().max() == 1
+        style, joined = "" if flat else "o", ":" if line.empty else "-"
+        for part in [line] if flat else _sides(line, x):
+            ax.plot(part[x], part["risk"], color=colour, lw=1.8)
+        for part in [points] if flat else _sides(points, x):
+            _simulated(part, x, colour, style, joined if joined == ":" else "", ax)
+        label = name[0].upper() + name[1:] if isinstance(name, str) else f"{name:g}"
+        ax.plot([], [], style + joined, color=colour, ms=5, lw=1.8, label=label)
+    ax.set_yscale("log")
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda risk, _: f"{risk:g}"))
+    ax.yaxis.set_minor_locator(FixedLocator([]))
+    if x == "ratio":
+        _ratio_axis(ax)
+    ax.set_xlabel(xlabel)
+    ax.set_ylabel("Test risk")
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    return ax
+
+
+def _sides(table: pd.DataFrame, x: str) -> list[pd.DataFrame]:
+    """What lies left and right of p = n, where ``x`` is p/n."""
+    return [table[table[x] < 1], table[table[x] > 1]] if x == "ratio" else [table]
+
+
+def _simulated(points: pd.DataFrame, x: str, colour: str, marker: str, join: str, ax: Axes) -> None:
+    style = {"color": colour, "marker": marker, "ls": join, "ms": 5, "mew": 0, "lw": 1, "errorbar": ("ci", 95)}
+    bars = {"err_style": "bars", "err_kws": {"lw": 1}} if marker else {"err_style": "band"}
+    sns.lineplot(points, x=x, y="risk", legend=False, seed=0, ax=ax, **style, **bars)
+
+
+def _ratio_axis(ax: Axes) -> None:
+    """p/n, by factors, with the interpolation threshold p = n."""
+    ax.set_xscale("log")
+    ax.xaxis.set_major_locator(FixedLocator([0.2, 0.5, 1, 2, 5, 10, 20]))
+    ax.xaxis.set_minor_locator(FixedLocator([]))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda ratio, _: f"{ratio:g}"))
+    ax.axvline(1, color=MUTED, lw=1.2, ls="--", zorder=1)
+    ax.text(1, 1.01, "p = n", transform=ax.get_xaxis_transform(), ha="center", va="bottom", color=MUTED)
+
+
+def advantages(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """Where pruning a large fit beats the small model, from `dsdlib.theory.advantage`: a filled map over the features
+    kept and seen for each sample, with the border where both are equal."""
+    ax = ax or plt.subplots()[1]
+    values = table.pivot(index="ratio", columns="kept_ratio", values="advantage")
+    levels = np.linspace(-2, 2, 33)
+    filled = ax.contourf(values.columns, values.index, values, levels, cmap="RdBu", extend="both")
+    border = ax.contour(values.columns, values.index, values, [0], colors=INK, linewidths=1.8)
+    ax.clabel(border, fmt={0: "equal"}, fontsize="small")
+    bar = ax.figure.colorbar(filled, ax=ax, ticks=[-2, -1, 0, 1, 2], label="Small model's risk over the pruned fit's")
+    bar.ax.set_yticklabels(["¼", "½", "1", "2", "4"])
+    ax.set_yscale("log")
+    ax.yaxis.set_major_locator(FixedLocator([1, 2, 5, 10, 20]))
+    ax.yaxis.set_minor_locator(FixedLocator([]))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda ratio, _: f"{ratio:g}"))
+    ax.set_xlabel("Features kept for each sample, s/n")
+    ax.set_ylabel("Features seen for each sample, p/n")
+    ax.grid(False)
+    return ax
+
+
+def agreement(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """`against` for the ``distance`` of theory and simulation over the number of ``features``, by factors on both axes,
+    in each estimator's own colour."""
+    ax = ax or plt.subplots()[1]
+    for name, part in table.groupby("estimator", sort=False):
+        style = {"marker": "o", "mew": 0, "errorbar": ("ci", 95), "err_style": "bars", "err_kws": {"lw": 1}, "seed": 0}
+        label, colour = name[0].upper() + name[1:], ESTIMATORS[name]
+        sns.lineplot(part, x="features", y="distance", color=colour, label=label, ax=ax, **style)
+    ax.set(xscale="log", yscale="log", xlabel="Features p")
+    ax.xaxis.set_major_locator(FixedLocator(sorted(table["features"].unique())))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda features, _: f"{features:g}"))
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_minor_locator(FixedLocator([]))
+    measure_axis(ax, "Distance from theory (%)")
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    return ax

@@ -1,0 +1,140 @@
+"""The loss between and around solutions from the store: no training, whole stacks of points at once."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import joblib
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parameters_to_vector
+from tqdm import tqdm
+
+from dsdlib.config import ConfigError, RunConfig
+from dsdlib.geometry import between, filter_normalised
+from dsdlib.imp import Stack, resolve_device
+from dsdlib.seeding import torch_generator
+from dsdlib.sweep import load_model
+from dsdlib.training import Network, evaluate, settings
+
+AT_ONCE = 4  # points in a stack: more were measured to be slower, as they leave the processor's cache
+
+
+class Place:
+    """Where a run's losses are measured: on the data it trains on, noisy labels and all, and on the test data."""
+
+    def __init__(self, run: RunConfig, device: str):
+        self.run, self.stack = run, Stack([run], resolve_device(device))
+        lessons = self.stack.lessons
+        self.data = {"train": (lessons.x[lessons.rows[0]], lessons.labels[0]), "test": self.stack.test}
+
+    def rows(self, points: Tensor, buffers: Tensor, name: str, values: Tensor) -> list[dict[str, Any]]:
+        """A row a point (points, parameters), with its value in the column ``name``."""
+        at_once = AT_ONCE if self.stack.network.stackable else 1
+        with settings(self.stack.device):
+            parts = [self._measured(*part) for part in zip(points.split(at_once), buffers.split(at_once), strict=True)]
+        columns = {measure: torch.cat([part[measure] for part in parts]).tolist() for measure in parts[0]}
+        whose = {"key": self.run.key, "seed": self.run.seed, "start_round": self.run.start_round}
+        return [
+            {**whose, name: value, **dict(zip(columns, row, strict=True))}
+            for value, *row in zip(values.tolist(), *columns.values(), strict=True)
+        ]
+
+    def _measured(self, points: Tensor, buffers: Tensor) -> dict[str, Tensor]:
+        network, device, columns = self.stack.network, self.stack.device, {}
+        network.set_buffers(_named(buffers[0].to(device), network))
+        for part, (x, y) in self.data.items():
+            loss, right = evaluate(network, points.to(device), x, None, y.expand(len(points), -1))
+            columns |= {f"{part}_accuracy": right.double().mean(1), f"{part}_loss": loss.double().mean(1)}
+        return columns
+
+
+def paths(
+    runs: Sequence[RunConfig],
+    steps: int = 100,
+    *,
+    jobs: int = 1,
+    device: str = "auto",
+    results: Path | str | None = None,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Straight lines from each run's ``start`` (α = 0) to where its dense round has led (α = 1).
+
+    A row a run and α: ``key``, ``seed``, ``start_round``, ``alpha``, and train and test accuracy and loss. BatchNorm's
+    statistics are interpolated too. Raises `ConfigError` for a run without a start.
+    """
+    if astray := [run.key for run in runs if run.start is None]:
+        raise ConfigError(f"paths: run {astray[0]} has no start to come from")
+    work = [joblib.delayed(_path)(run, steps, device, results) for run in runs]
+    return _gathered(work, jobs, "Paths", progress)
+
+
+def _path(run: RunConfig, steps: int, device: str, results: Path | str | None) -> list[dict[str, Any]]:
+    ends = [load_model(run.start, run.start_round, results), load_model(run, "dense", results)]
+    alphas = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
+    points, buffers = (between(*map(vector, ends), alphas) for vector in (_vector, _buffers))
+    return Place(run, device).rows(points, buffers, "alpha", alphas)
+
+
+def slices(
+    runs: Sequence[RunConfig],
+    radius: float = 1.0,
+    steps: int = 20,
+    directions: int = 3,
+    *,
+    jobs: int = 1,
+    device: str = "auto",
+    results: Path | str | None = None,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """The loss along random filter-normalised directions, from −``radius`` to ``radius`` in an even number of steps,
+    around the end of each run's dense round; runs of one seed share their directions' draws.
+
+    A row a run, ``direction`` and ``offset``, other columns as in `paths`. BatchNorm keeps its statistics. Raises
+    `ConfigError` for an odd number of steps, which has no middle.
+    """
+    if steps < 2 or steps % 2:
+        raise ConfigError(f"steps = {steps}: an even number from 2, so that the middle is a point")
+    work = [joblib.delayed(_slices)(run, radius, steps, directions, device, results) for run in runs]
+    return _gathered(work, jobs, "Slices", progress)
+
+
+def _slices(
+    run: RunConfig, radius: float, steps: int, directions: int, device: str, results: Path | str | None
+) -> list[dict[str, Any]]:
+    place, network, rows = Place(run, device), load_model(run, "dense", results), []
+    offsets = torch.linspace(-radius, radius, steps + 1, dtype=torch.float64)
+    centre, shapes = _vector(network), [p.shape for p in network.parameters()]
+    still = _buffers(network).expand(len(offsets), -1)
+    for number in range(directions):
+        drawn = torch.randn(len(centre), generator=torch_generator(run.seed, "direction", number))
+        points = centre + offsets.unsqueeze(1).float() * filter_normalised(drawn, centre, shapes)
+        rows += [{**row, "direction": number} for row in place.rows(points, still, "offset", offsets)]
+    return rows
+
+
+def _gathered(work: list[Any], jobs: int, name: str, progress: bool) -> pd.DataFrame:
+    """The rows of all the runs, made by so many processes."""
+    parts = joblib.Parallel(n_jobs=max(1, min(joblib.effective_n_jobs(jobs), len(work))), return_as="generator")(work)
+    show = {"file": sys.stdout, "disable": not progress, "ncols": 90, "unit": "run", "dynamic_ncols": False}
+    return pd.DataFrame([row for rows in tqdm(parts, desc=name, total=len(work), **show) for row in rows])
+
+
+def _vector(network: nn.Module) -> Tensor:
+    return parameters_to_vector(network.parameters()).detach()
+
+
+def _buffers(network: nn.Module) -> Tensor:
+    """All of them as one vector."""
+    return torch.cat([torch.zeros(0), *(buffer.flatten().float() for buffer in network.buffers())])
+
+
+def _named(vector: Tensor, network: Network) -> dict[str, Tensor]:
+    """The opposite of `_buffers`."""
+    like = network.buffers()
+    parts = vector.split([buffer.numel() for buffer in like.values()]) if like else ()
+    return {name: part.view_as(like[name]) for name, part in zip(like, parts, strict=True)}
