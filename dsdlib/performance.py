@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,10 @@ from dsdlib.imp import Stack, State
 from dsdlib.pruning import prunable_layers, prune, remaining_weights
 from dsdlib.results import describe_machine
 from dsdlib.seeding import torch_generator
+from dsdlib.sweep import sweep
 from dsdlib.training import FAST, PLAIN, Engine, settings, train
+
+LOOP, STACK, SWEEP = "conventional loop", "one stack", "sweep"
 
 
 def conventional(config: RunConfig, device: torch.device) -> list[dict[str, Any]]:
@@ -104,24 +108,34 @@ def timed(work: Callable[[], Any], device: torch.device) -> tuple[float, Any]:
     return time.perf_counter() - started, result
 
 
-def race(
-    configs: list[RunConfig], repeats: int, device: torch.device, engine: Engine = PLAIN
-) -> tuple[pd.DataFrame, ...]:
-    """The conventional loop on the first of these runs and one stack of them all, in turn.
+def swept(configs: list[RunConfig], device: torch.device) -> None:
+    """The same as anyone would have it: by `sweep`, a process a core where it is a CPU, and into a store."""
+    with TemporaryDirectory() as folder:
+        jobs = -1 if device.type == "cpu" else 1
+        sweep(configs, jobs=jobs, device=str(device), results=folder, stack_size=len(configs), progress=False)
 
-    Two tables: ``way``, ``repeat`` and ``seconds`` a run; and both ways' rounds, of the runs that both have trained.
+
+def race(
+    configs: list[RunConfig], more: list[RunConfig], repeats: int, device: torch.device, engine: Engine = PLAIN
+) -> tuple[pd.DataFrame, ...]:
+    """The conventional loop on the first of ``configs``, one stack of them all, and a sweep of ``more``, in turn.
+
+    Two tables: ``way``, ``repeat`` and ``seconds`` a run; and the first two ways' rounds, of the runs both trained.
     """
     times, rounds = [], []
-    together([config.vary(epochs=1, milestones=(), rounds=0) for config in configs], device, engine)  # to warm up
+    short = {"epochs": 1, "milestones": (), "rounds": 0}
+    together([config.vary(**short) for config in configs], device, engine)  # to warm up
+    swept([config.vary(**short) for config in more], device)
     for repeat in range(repeats):
         first = configs[repeat % len(configs)]
         with settings(device):
             slow, theirs = timed(lambda first=first: conventional(first, device), device)
         fast, ours = timed(lambda: together(configs, device, engine), device)
-        times += [{"way": "conventional loop", "repeat": repeat, "seconds": slow}]
-        times += [{"way": "one stack", "repeat": repeat, "seconds": fast / len(configs)}]
-        rounds += [{"way": "conventional loop", **row} for row in theirs]
-        rounds += [{"way": "one stack", **row} for row in ours if row["seed"] == first.seed]
+        all_over, _ = timed(lambda: swept(more, device), device)
+        seconds = {LOOP: slow, STACK: fast / len(configs), SWEEP: all_over / len(more)}
+        times += [{"way": way, "repeat": repeat, "seconds": taken} for way, taken in seconds.items()]
+        rounds += [{"way": LOOP, **row} for row in theirs]
+        rounds += [{"way": STACK, **row} for row in ours if row["seed"] == first.seed]
     return pd.DataFrame(times), pd.DataFrame(rounds).drop_duplicates(["way", "seed", "round"])
 
 

@@ -39,8 +39,9 @@ def test_the_conventional_loop_refuses_what_it_does_not_know() -> None:
 
 def test_a_race_times_both_ways_in_turn_and_keeps_the_runs_that_both_have_trained() -> None:
     runs = LENET.vary(rounds=1).grid(seed=[0, 1])
-    times, rounds = performance.race(runs, 3, CPU)
-    assert times["way"].tolist() == ["conventional loop", "one stack"] * 3 and (times["seconds"] > 0).all()
+    times, rounds = performance.race(runs, LENET.vary(rounds=1).grid(seed=[0, 1, 2]), 3, CPU)
+    ways = ["conventional loop", "one stack", "sweep"]
+    assert times["way"].tolist() == ways * 3 and (times["seconds"] > 0).all()
     assert rounds.groupby(["way", "seed"])["round"].apply(list).tolist() == [[0, 1]] * 4
 
 
