@@ -83,7 +83,47 @@ def resnet18(input_shape: tuple[int, ...], classes: int, maxpool: StrictBool = T
     return network
 
 
-MODELS: dict[str, Callable[..., nn.Module]] = {f.__name__: f for f in (lenet_300_100, mlp, vgg_like, resnet18)}
+@validate_call
+def resnet20(input_shape: tuple[int, ...], classes: int, width: PositiveInt = 16) -> nn.Sequential:
+    """The CIFAR ResNet-20 of He et al. 2016 (section 4.2): a 3×3 stem, three stages of three blocks with ``width``, 2
+    and 4 times as many filters, a global average pool and a linear layer.
+
+    Details as in the code of Chang et al. 2021: convolutions have biases, and where a stage begins with another shape
+    the shortcut is a 1×1 convolution without BatchNorm. That code pools 3×3 windows before the linear layer, though.
+    """
+    if len(input_shape) != 3:
+        raise ConfigError(f"model = 'resnet20': takes images (channels, height, width), not {input_shape}")
+    layers = [nn.Conv2d(input_shape[0], width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
+    channels = width
+    for stage in range(3):
+        for block in range(3):
+            out, stride = width * 2**stage, 2 if stage > 0 and block == 0 else 1
+            layers.append(Residual(channels, out, stride))
+            channels = out
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes))
+
+
+class Residual(nn.Module):
+    """Two 3×3 convolutions beside a shortcut, which is a 1×1 convolution where the shape changes."""
+
+    def __init__(self, channels: int, out: int, stride: int):
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(channels, out, 3, stride, padding=1),
+            nn.BatchNorm2d(out),
+            nn.ReLU(),
+            nn.Conv2d(out, out, 3, padding=1),
+            nn.BatchNorm2d(out),
+        )
+        self.shortcut = nn.Identity() if stride == 1 else nn.Conv2d(channels, out, 1, stride)
+        self.activation = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.activation(self.body(x) + self.shortcut(x))
+
+
+NAMED = (lenet_300_100, mlp, vgg_like, resnet18, resnet20)
+MODELS: dict[str, Callable[..., nn.Module]] = {factory.__name__: factory for factory in NAMED}
 
 
 def build(

@@ -11,14 +11,15 @@ from dsdlib.curves import CLEAR, valley
 
 FILE = Path(__file__).with_name("published_curves.csv")
 READ_TO = 1e-5  # the file's sparsities have six digits
-MEASURES = {"test_acc_percent": "test_accuracy", "train_acc_percent": "train_accuracy"}
+MEASURES = {"test_acc_percent": "test_accuracy", "train_acc_percent": "train_accuracy", "test_error": "test_error"}
 
 
 def figure(name: str, axis: str = "sparsity", series: Sequence[str] = ()) -> pd.DataFrame:
     """A published figure's points, by PAPER/FIGURE/DATASET, for example ``he2022sparse/Fig. 1/mnist``.
 
-    A row a point: ``series``, ``measure`` (the tidy table's name for it), ``noise_rate``, its place in a column named
-    like the ``axis`` (``sparsity`` as a fraction, or ``train_pflops``), ``value`` and ``reading_error`` as fractions.
+    A row a point: ``series``, ``measure`` (the tidy table's name for it, or ``test_error``, 1 − test accuracy),
+    ``noise_rate``, its place in a column named like the ``axis`` (``sparsity`` as a fraction, ``train_pflops`` or
+    ``width``), ``value`` and ``reading_error`` as fractions.
     Raises `ConfigError` for a figure that there is not, or not with that axis or one of those ``series``.
     """
     everything = pd.read_csv(FILE)
@@ -31,14 +32,15 @@ def figure(name: str, axis: str = "sparsity", series: Sequence[str] = ()) -> pd.
         raise ConfigError(
             f"published figure {name!r}: shows {', '.join(found['series'].unique())}; wanted: {', '.join(series)}"
         )
+    whole = found["metric"].str.endswith("percent").map({True: 100, False: 1})
     return pd.DataFrame(
         {
             "series": found["series"],
             "measure": found["metric"].map(MEASURES),
             "noise_rate": found["noise"].str.split().str[0].astype(float),
             axis: found["x"],
-            "value": found["value"] / 100,
-            "reading_error": found["reading_error"] / 100,
+            "value": found["value"] / whole,
+            "reading_error": found["reading_error"] / whole,
         }
     ).reset_index(drop=True)
 

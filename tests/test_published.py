@@ -48,6 +48,20 @@ def test_points_by_hand():
 
 
 @pytest.mark.parametrize(
+    ("name", "how", "dense"), [("Fig. 1", "retrained", 15), ("Fig. 5b", "no retraining", 0)], ids=["1", "5b"]
+)
+def test_errors_over_width_are_fractions_as_they_were_read(name, how, dense):
+    points = published.figure(f"chang2021provable/{name}/cifar10", axis="width")
+    counts = {f"pruned s={s}, {how}": n for s, n in ((5, 14), (8, 13), (10, 12))} | ({"dense": dense} if dense else {})
+    assert points.groupby("series").size().to_dict() == counts
+    assert set(points["measure"]) == {"test_error"} and (points["noise_rate"] == 0).all()
+    assert points["value"].between(0.1, 0.75).all() and (points["reading_error"] == 0.005).all()
+    at_five = points[points["series"] == f"pruned s=5, {how}"].set_index("width")["value"]
+    assert at_five[5] == 0.25 and at_five[16] == (0.29 if dense else 0.72)
+    assert at_five.index.tolist() == [5, 8, 10, 12, 14, 16, 18, 20, 25, 30, 35, 40, 45, 50]
+
+
+@pytest.mark.parametrize(
     "name", ["mnist", "quetu2024dsd2/Fig. 1 right/cifar10", "chang2021provable/Fig. 1/cifar10", ""]
 )
 def test_an_unknown_figure_is_refused_and_the_known_ones_named(name):
