@@ -5,7 +5,9 @@ import io
 from collections.abc import Callable
 from html import escape
 
+import numpy as np
 import pandas as pd
+import scipy
 import torch
 from IPython.display import Markdown, display
 from matplotlib import pyplot as plt
@@ -111,6 +113,19 @@ def show_machine(device: torch.device, dataset: Dataset) -> None:
             "Device": machine["device"],
             "Processor": machine["processor"],
             "Versions": " ".join(f"{k} {v}" for k, v in machine["versions"].items()) + f"; Python {machine['python']}",
+            "Commit": str(machine["commit"]),
+        }
+    )
+
+
+def show_versions(data: str) -> None:
+    """Where numbers come from that were computed here and now, from data that were drawn."""
+    machine = describe_machine(torch.device("cpu"))
+    _show_facts(
+        {
+            "Data": data,
+            "Processor": machine["processor"],
+            "Versions": f"numpy {np.__version__} scipy {scipy.__version__}; Python {machine['python']}",
             "Commit": str(machine["commit"]),
         }
     )

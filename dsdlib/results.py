@@ -176,10 +176,9 @@ class Store:
         """A row for each epoch of the finished rounds; none where they were not kept, or are damaged."""
         done = self.rounds_done(config)
         try:
-            rows = _read_rows(self.folder(config) / HISTORY)
-        except (OSError, ValueError):
+            rows = [row for row in _reading(self.folder(config) / HISTORY, _read_rows) if row["round"] < done]
+        except (OSError, ValueError, TypeError):
             return []
-        rows = [row for row in rows if row["round"] < done]
         return rows if {row["round"] for row in rows} == set(range(done)) else []
 
     def table(self, configs: Iterable[RunConfig]) -> pd.DataFrame:
