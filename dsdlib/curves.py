@@ -282,7 +282,7 @@ def best_epochs(history: pd.DataFrame, by: str) -> pd.DataFrame:
     return history.loc[history.groupby(["key", "round"])[by].idxmax()]
 
 
-def climbs(paths: pd.DataFrame, by: Sequence[str] = ("seed", "start")) -> pd.DataFrame:
+def climbs(paths: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """The largest ``climb`` of the train loss along each path (`dsdlib.landscape.paths`): how far it ever stands above
     a point that came before; 0 where it only falls."""
     rows = []

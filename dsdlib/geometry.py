@@ -44,11 +44,11 @@ def _as_long_as(direction: Tensor, weights: Tensor, shape: torch.Size) -> Tensor
     return (direction / lengths * weights.norm(dim=1, keepdim=True)).flatten()
 
 
-def sharpness(offsets: np.ndarray, losses: np.ndarray) -> np.ndarray:
+def sharpness(offsets: Sequence[float], losses: np.ndarray) -> np.ndarray:
     """The loss's mean rise over slices: what a step of random length along a random direction adds to it on average.
 
     ``offsets`` (steps,) lie evenly around 0 and contain it; ``losses`` are (…, steps), of filter-normalised directions.
     It is the expected sharpness of Neyshabur et al. (2017) along the directions of Li et al. (2018); large is sharp.
     """
-    middle = int(np.argmin(np.abs(offsets)))
+    middle = int(np.argmin(np.abs(np.asarray(offsets))))
     return (losses - losses[..., middle : middle + 1]).mean(-1)

@@ -120,7 +120,7 @@ def _slices(
 def _gathered(work: list[Any], jobs: int, name: str, progress: bool) -> pd.DataFrame:
     """The rows of all the runs, made by so many processes."""
     parts = joblib.Parallel(n_jobs=max(1, min(joblib.effective_n_jobs(jobs), len(work))), return_as="generator")(work)
-    show = {"file": sys.stdout, "disable": not progress, "ncols": 90, "unit": "run", "dynamic_ncols": False}
+    show = {"file": sys.stdout, "disable": not progress, "ncols": 90, "unit": "run", "mininterval": 1}
     return pd.DataFrame([row for rows in tqdm(parts, desc=name, total=len(work), **show) for row in rows])
 
 

@@ -144,7 +144,7 @@ def test_a_climb_is_the_largest_rise_above_what_came_before() -> None:
         for name, curve in losses.items()
         for alpha, loss in reversed(list(enumerate(curve)))
     ]
-    found = curves.climbs(pd.DataFrame(rows)).set_index("start")["climb"]
+    found = curves.climbs(pd.DataFrame(rows), ["seed", "start"]).set_index("start")["climb"]
     assert found.to_dict() == pytest.approx({"down": 0, "bump": 0.5, "up": 3, "late": 0.2})
 
 
