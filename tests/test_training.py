@@ -106,7 +106,9 @@ def test_training_equals_a_plain_pytorch_loop(config, runs, n, taught):
     digits = data.load("digits")
     x = digits.train_x.double()
     configs = [
-        config.vary(lr=config.lr * 2**r, weight_decay=config.weight_decay * 5**r, alpha=0.8 - r / 2, temperature=10 - 7 * r)
+        config.vary(
+            lr=config.lr * 2**r, weight_decay=config.weight_decay * 5**r, alpha=0.8 - r / 2, temperature=10 - 7 * r
+        )
         for r in range(runs)
     ]
     configs = [c.vary(seed=r) for r, c in enumerate(configs)]
