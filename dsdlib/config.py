@@ -82,10 +82,10 @@ class RunConfig(BaseModel):
 
     @model_validator(mode="after")
     def _hangs_together(self) -> RunConfig:
-        shortest = min(self.epochs, self.retrain_epochs or self.epochs)
+        shortest, limit = min((self.epochs, "epochs"), (self.retrain_epochs or self.epochs, "retrain_epochs"))
         if list(self.milestones) != sorted({m for m in self.milestones if 0 < m < shortest}):
             raise ValueError(
-                f"milestones = {list(self.milestones)}: must ascend and lie between 1 and epochs − 1 = {shortest - 1}"
+                f"milestones = {list(self.milestones)}: must ascend and lie between 1 and {limit} − 1 = {shortest - 1}"
             )
         if self.rewind_iteration and self.retraining != "weight_rewinding":
             raise ValueError(

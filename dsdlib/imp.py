@@ -20,7 +20,7 @@ from dsdlib.config import ConfigError, RunConfig
 from dsdlib.cost import forward_cost, training_flops
 from dsdlib.entropy import NeuronStates, entropy_columns
 from dsdlib.geometry import learning_distance
-from dsdlib.pruning import layer_by_layer, layer_names, prunable, prune, remaining_weights
+from dsdlib.pruning import layer_names, plan, prunable, prune
 from dsdlib.seeding import torch_generator
 from dsdlib.training import FAST, PLAIN, Engine, Lessons, Network, Recipe, evaluate, train
 
@@ -103,7 +103,7 @@ def check(config: RunConfig) -> None:
     if config.rewind_iteration >= iterations:
         raise ConfigError(f"rewind_iteration = {config.rewind_iteration}: a training has {iterations} iterations")
     network = build(config)
-    remaining_weights(int(prunable(network, config.prunable).sum()), config.amount, config.rounds)
+    plan(network, *_pruning_of(config))
     _check_start(config, network)
     _check_answers(config, network.eval(), dataset)
     if config.teacher is not None:
@@ -115,11 +115,16 @@ def check(config: RunConfig) -> None:
             )
 
 
+def _pruning_of(config: RunConfig) -> tuple[str, str, float, int]:
+    return config.prunable, config.scope, config.amount, config.rounds
+
+
 def _check_start(config: RunConfig, network: nn.Module) -> None:
     if config.start is None:
         return
-    here, there = ([tuple(p.shape) for p in one.parameters()] for one in (network, build(config.start)))
-    if here != there:
+    both = network, build(config.start)
+    here, there = ([tuple(p.shape) for p in one.parameters()] for one in both)
+    if here != there or len({tuple(name for name, _ in one.named_buffers()) for one in both}) > 1:
         raise ConfigError(
             f"start: run {config.start.key} is another network, {config.start.model}; its weights do not fit"
         )
@@ -153,25 +158,15 @@ class Stack:
         self.network = Network(build(self.shared).to(device))
         if len(configs) > 1 and not self.network.stackable:
             raise ValueError("a network of this kind is trained in a stack of one")
-        self._plan_pruning()
+        self.prunable = prunable(self.network.module, self.shared.prunable).to(device)
+        groups, self.keep = plan(self.network.module, *_pruning_of(self.shared))
+        self.groups, self.remaining = [group.to(device) for group in groups], [sum(counts) for counts in self.keep]
         self.initial_buffers = self.network.buffers()
         self.initial = self._draw(0)
         self.starts = [start.to(device) for start in starts]
         self.rewind_point = self.dense = self.fresh()
         self.cost = forward_cost(self.network.module, self.dataset.input_shape)
         self._prepare_data(teachers)
-
-    def _plan_pruning(self) -> None:
-        """What may be pruned, where weights compete with one another, and how many of each are left in each round."""
-        network, which = self.network.module, self.shared.prunable
-        self.prunable = prunable(network, which).to(self.device)
-        total = remaining_weights(int(self.prunable.sum()), self.shared.amount, self.shared.rounds)
-        self.groups, self.keep = [self.prunable], [[count] for count in total]
-        if self.shared.scope == "layer":
-            self.groups = [layer.to(self.device) for layer in layer_by_layer(network, which)]
-            sizes = [int(layer.sum()) for layer in self.groups]
-            self.keep = [[max(1, round(size * count / total[0])) for size in sizes] for count in total]
-        self.remaining = [sum(counts) for counts in self.keep]
 
     def _draw(self, draw: int) -> Tensor:
         """Each run's own initialisation, (runs, parameters)."""

@@ -1,5 +1,7 @@
 """Scores, and exact global masks made of them. Masks are plain tensors: a row a run, a column a parameter."""
 
+from itertools import pairwise
+
 import torch
 from torch import nn
 
@@ -51,6 +53,28 @@ def layer_by_layer(network: nn.Module, which: str) -> list[torch.Tensor]:
     """`prunable` for each layer on its own."""
     weights = [id(layer.weight) for layer in prunable_layers(network, which)]
     return [torch.cat([torch.full((p.numel(),), id(p) == one) for p in network.parameters()]) for one in weights]
+
+
+def plan(
+    network: nn.Module, which: str, scope: str, amount: float, rounds: int
+) -> tuple[list[torch.Tensor], list[list[int]]]:
+    """Groups of weights that compete with one another, each (parameters,) bool; and for each round how many are left of
+    each. With the scope ``layer`` every layer keeps the same share, but at least one weight.
+
+    Raises `ConfigError` as `remaining_weights` does.
+    """
+    total = remaining_weights(int(prunable(network, which).sum()), amount, rounds)
+    if scope == "global":
+        return [prunable(network, which)], [[count] for count in total]
+    groups = layer_by_layer(network, which)
+    sizes = [int(group.sum()) for group in groups]
+    left = [[max(1, round(size * count / total[0])) for size in sizes] for count in total]
+    for step, (before, after) in enumerate(pairwise(left), 1):
+        if before == after:
+            raise ConfigError(
+                f"rounds = {rounds}: round {step} would prune nothing in any layer; allowed here: at most {step - 1}"
+            )
+    return groups, left
 
 
 def prune(scores: torch.Tensor, masks: torch.Tensor, among: torch.Tensor, keep: int) -> torch.Tensor:

@@ -201,18 +201,24 @@ class Store:
 
 
 def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
-    """As parquet, with checksums; the columns' names, which have none, are told twice."""
+    """As parquet, with checksums; the columns' names and types, which have none, are told twice."""
     table = pa.table({name: [row.get(name) for row in rows] for name in rows[-1]})
-    table = table.replace_schema_metadata({"columns": json.dumps(table.column_names)})
+    table = table.replace_schema_metadata({"columns": json.dumps(_columns(table))})
     write_whole(path, lambda temporary: pq.write_table(table, temporary, write_page_checksum=True))
+
+
+def _columns(table: pa.Table) -> dict[str, str]:
+    return {field.name: str(field.type) for field in table.schema}
 
 
 def _read_rows(path: Path) -> list[dict[str, Any]]:
     table = pq.read_table(path, page_checksum_verification=True)
     told = (table.schema.metadata or {}).get(b"columns")
     if told is None:  # written by pandas, as runs once were
-        told = json.dumps([column["name"] for column in table.schema.pandas_metadata["columns"]])
-    if json.loads(told) != table.column_names:
+        right = [column["name"] for column in table.schema.pandas_metadata["columns"]] == table.column_names
+    else:
+        right = json.loads(told) == _columns(table)
+    if not right:
         raise ValueError(f"{path.name} does not hold the columns that were written")
     return table.to_pylist()
 

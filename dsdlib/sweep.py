@@ -281,8 +281,9 @@ def _carry_through(
         | {"engine": engine.described(not stack.network.stackable, device)}
     )
     finished = {config: store.rows(config)[:first] for config in configs}
-    watched = [config for config in configs if "history" in wanted[config]]
-    histories = {config: store.history(config) if first > 0 else [] for config in watched}
+    before = {config: store.history(config) for config in configs}
+    watched = [config for config in configs if "history" in wanted[config] or before[config]]  # it goes on, once kept
+    histories = {config: before[config] if first > 0 else [] for config in watched}
     for config in configs:
         store.begin(config, session, again=first > 0)
 

@@ -1,0 +1,854 @@
+"""Choices of a run: where weights compete and of which network, by what, from what it begins, how long it is retrained;
+and what is measured of it on the way. Each against plain PyTorch, brute force, or the same run without the choice."""
+
+import random
+import shutil
+import sys
+import warnings
+
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+from torch.nn.utils import parameters_to_vector
+from torch.nn.utils import prune as torch_prune
+
+from dsdlib import ConfigError, RunConfig, data, imp, load_history, load_masks, load_model, sweep
+from dsdlib.geometry import learning_distance
+from dsdlib.pruning import layer_names
+from dsdlib.results import HISTORY, Store, best_round
+from dsdlib.seeding import torch_generator
+from dsdlib.sparse import thin_layers
+from dsdlib.training import Engine
+
+CPU = torch.device("cpu")
+LENET = RunConfig(epochs=2, milestones=(1,), rounds=2, noise_rate=0.2, model_args={"width": 0.1})
+VGG = LENET.vary(model="vgg_like", model_args={"depth": 2, "width": 4}, batch_size=256)
+# Layers of 19,200 and 30,000 weights, of which 9% and then 0.8% are left: they are trained by sparse products.
+THIN = LENET.vary(model_args={}, epochs=1, milestones=(), amount=0.91, batch_size=256)
+ALL = range(9)  # rounds whose weights are to be kept
+SHORT = LENET.vary(epochs=1, milestones=())
+BOTH = pytest.mark.parametrize("config", [LENET, VGG], ids=["lenet", "vgg"])
+MEASURES = [f"{part}_{what}" for part in ("train", "validation", "test") for what in ("accuracy", "loss")]
+
+
+TINIEST = """
+import torch
+from torch import nn
+
+
+def two():
+    x = torch.tensor([[-1.0], [1.0]]).repeat(20, 1)
+    return x, (x[:, 0] > 0).long(), x, (x[:, 0] > 0).long()
+
+
+def bare(input_shape, classes):
+    return nn.Linear(1, 2)
+
+
+def two_layers(input_shape, classes):
+    return nn.Sequential(nn.Linear(1, 1, bias=False), nn.Tanh(), nn.Linear(1, 2, bias=False))
+
+
+def plain(input_shape, classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Linear(8, classes))
+
+
+def normed(input_shape, classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8, affine=False), nn.Linear(8, classes))
+"""
+
+
+class Stop(BaseException):
+    """In place of a killed process: nothing catches it."""
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def tiniest(tmp_path, monkeypatch):
+    """A user's own module."""
+    (tmp_path / "tiniest.py").write_text(TINIEST)
+    monkeypatch.delitem(sys.modules, "tiniest", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+@pytest.fixture
+def begun(monkeypatch):
+    """What every training from now on begins with: weights, masks, buffers, recipe and number of steps."""
+    calls, real = [], imp.train
+
+    def spy(network, weights, masks, lessons, recipe, generators, start, visits, engine, after_epoch):
+        buffers = network.buffers()
+        calls.append({"weights": weights * masks, "masks": masks, "buffers": buffers, "recipe": recipe, "start": start})
+        return real(network, weights, masks, lessons, recipe, generators, start, visits, engine, after_epoch)
+
+    monkeypatch.setattr(imp, "train", spy)
+    return calls
+
+
+@pytest.fixture
+def stacks(monkeypatch):
+    """The stacks that are trained from now on, each as its runs."""
+    trained, real = [], imp.run_rounds
+
+    def counting(stack, *more):
+        trained.append(list(stack.configs))
+        real(stack, *more)
+
+    monkeypatch.setattr(imp, "run_rounds", counting)
+    return trained
+
+
+def swept(*configs, keep=ALL, **options):
+    return sweep(configs, keep=keep, progress=False, **options)
+
+
+def alike(one, other):
+    """The same numbers to the last bit, in whatever order; only the time may differ."""
+    tables = [t.drop(columns="seconds", errors="ignore") for t in (one, other)]
+    keys = [name for name in ("key", "round", "epoch") if name in one]
+    pd.testing.assert_frame_equal(
+        *(t.sort_values(keys, ignore_index=True) for t in tables), check_exact=True, check_like=True, check_dtype=False
+    )
+
+
+def same_weights(config, one, other):
+    """Of all rounds, weights, masks and BatchNorm's statistics."""
+    for round_ in range(config.rounds + 1):
+        a, b = (Store(root).tensors(config, round_) for root in (one, other))
+        assert a.keys() == b.keys() and all(torch.equal(part, b[name]) for name, part in a.items())
+
+
+def stop_after(rounds, root, *configs, keep=ALL):
+    """A sweep that is killed when so many rounds of a run have been saved."""
+    save = Store.save_round
+
+    def save_or_stop(store, config, rows, *more):
+        if len(rows) > rounds:
+            raise Stop
+        save(store, config, rows, *more)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Stop):
+        patch.setattr(Store, "save_round", save_or_stop)
+        swept(*configs, keep=keep, results=root)
+
+
+def vector(network):
+    return parameters_to_vector(network.parameters()).detach().clone()
+
+
+def whole_mask(config, round_, root=None):
+    """A run's mask as one vector of all its parameters, and which of them are prunable."""
+    masks, network = load_masks(config, round_, root), imp.build(config)
+    parts = [masks.get(name, torch.ones_like(p)) for name, p in network.named_parameters()]
+    among = [torch.full((p.numel(),), name in masks) for name, p in network.named_parameters()]
+    return torch.cat([part.flatten().float() for part in parts]), torch.cat(among)
+
+
+def layer_masks(config, round_):
+    """A run's masks, in the network's order."""
+    masks, network = load_masks(config, round_), imp.build(config)
+    return [masks[f"{name}.weight"] for name in layer_names(network)]
+
+
+def sizes(config):
+    network = imp.build(config)
+    return [network.get_submodule(name).weight.numel() for name in layer_names(network)]
+
+
+def highest(scores, among, keep):
+    """The mask that keeps so many of the highest scores among those, by Python's own sort."""
+    candidates = sorted(among.nonzero().squeeze(1).tolist(), key=scores.tolist().__getitem__)
+    mask = torch.ones_like(scores)
+    mask[candidates[: len(candidates) - keep]] = 0
+    return mask
+
+
+# Layer by layer ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("which", ["conv_and_linear", "all_but_last"])
+@BOTH
+def test_layer_scope_is_torchs_l1_unstructured_in_each_layer_round_by_round(config, which):
+    config = config.vary(scope="layer", prunable=which, rounds=9, amount=0.4)
+    stack, together = imp.Stack([config], CPU), imp.Stack([config.vary(scope="global")], CPU)
+    pruned_by_torch, rng = imp.build(config), torch.Generator().manual_seed(0)
+    names = layer_names(pruned_by_torch)[: None if which == "conv_and_linear" else -1]
+    state, left = stack.fresh(), {name: pruned_by_torch.get_submodule(name).weight.numel() for name in names}
+    for round_ in range(1, config.rounds + 1):
+        state = stack._pruned(state, round_)
+        masks = stack.network.parameters(state.masks)
+        for name in names:
+            layer, mine = pruned_by_torch.get_submodule(name), masks[f"{name}.weight"][0]
+            share = together.remaining[round_] / together.remaining[0]
+            before, left[name] = left[name], max(1, round(mine.numel() * share))
+            torch_prune.l1_unstructured(layer, "weight", amount=before - left[name])
+            assert torch.equal(mine, layer.weight_mask)
+            with torch.no_grad():  # as training would
+                layer.weight_orig.add_(0.05 * torch.randn(layer.weight.shape, generator=rng))
+            stack.network.parameters(state.weights)[f"{name}.weight"][0] = layer.weight_orig.detach()
+        pruned_by_torch(torch.zeros(2, 1, 8, 8))  # torch masks the weights anew at each forward pass
+        untouched = [name for name in masks if name.removesuffix(".weight") not in names]
+        assert all(masks[name].all() for name in untouched)
+        assert stack.remaining[round_] == sum(left.values())
+
+
+@BOTH
+def test_layer_scope_leaves_as_many_as_global_scope_and_some_in_every_layer(config):
+    config = config.vary(epochs=1, milestones=(), rounds=6, amount=0.6)
+    layered, together = config.vary(scope="layer"), config
+    total = sum(sizes(config))
+    left = {c: swept(c)["remaining_weights"] for c in (layered, together)}
+    layers = len(sizes(config))
+    assert ((left[layered] - left[together]).abs() <= layers).all()
+    assert (left[layered] >= left[together] - layers / 2).all() and left[layered].is_monotonic_decreasing
+    for round_ in range(7):
+        each = {c: [int(mask.sum()) for mask in layer_masks(c, round_)] for c in left}
+        assert min(each[layered]) >= 1
+        assert all(sum(each[c]) == left[c][round_] for c in left)
+        share = left[together][round_] / total
+        assert all(abs(n - size * share) < 1 for n, size in zip(each[layered], sizes(config), strict=True))
+        assert (each[layered] == each[together]) is (round_ == 0)
+
+
+def test_no_layer_of_a_layer_wise_run_loses_its_last_weight():
+    config = LENET.vary(scope="layer", epochs=1, milestones=(), rounds=7, amount=0.65, prunable="conv_and_linear")
+    table = swept(config)
+    counts = [[int(mask.sum()) for mask in layer_masks(config, r)] for r in range(8)]
+    assert counts[-1][2] == 1 and counts[-2][2] == 1 and min(map(min, counts)) == 1
+    assert table["remaining_weights"].tolist() == list(map(sum, counts))
+    assert table["sparsity"].tolist() == [1 - sum(c) / 2320 for c in counts]
+
+
+# In one shot ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("config", "retraining", "scope"),
+    [
+        (LENET, "lr_rewinding", "global"),
+        (LENET, "weight_rewinding", "layer"),
+        (LENET, "finetune", "layer"),
+        (LENET, "reinit", "global"),
+        (VGG, "lr_rewinding", "layer"),
+        (VGG, "weight_rewinding", "global"),
+    ],
+)
+def test_one_shot_chooses_of_the_dense_trained_network_and_begins_with_its_weights(config, retraining, scope, begun):
+    config = config.vary(schedule="one_shot", retraining=retraining, scope=scope, amount=0.6, epochs=1, milestones=())
+    table = swept(config)
+    dense, initial = load_model(config, 0), imp.build(config)
+    for round_ in (1, 2):
+        mask, among = whole_mask(config, round_)
+        groups = by_layer(config) if scope == "layer" else [among]
+        choice = torch.ones_like(mask)
+        for group in groups:
+            choice *= highest(vector(dense).abs(), group, int(mask[group].sum()))
+        assert torch.equal(mask, choice)
+        assert int(mask[among].sum()) == table["remaining_weights"][round_]
+        source = {"weight_rewinding": initial, "reinit": imp.build(config, round_)}.get(retraining, dense)
+        assert torch.equal(begun[round_]["weights"][0], vector(source) * mask)
+        assert torch.equal(begun[round_]["masks"][0], mask)
+        for name, buffer in source.named_buffers():
+            assert torch.equal(begun[round_]["buffers"][name], buffer)
+    before = vector(load_model(config, 1)).abs()
+    assert not torch.equal(mask, highest(before, among, int(mask[among].sum())))  # which is what iterative pruning does
+
+
+def by_layer(config):
+    network = imp.build(config)
+    layers = [f"{name}.weight" for name in layer_names(network)]
+    parameters = list(network.named_parameters())
+    return [torch.cat([torch.full((p.numel(),), name == layer) for name, p in parameters]) for layer in layers]
+
+
+def test_a_one_shot_runs_first_two_rounds_are_those_of_an_iterative_one(results):
+    _, one_shot = runs = LENET.grid(schedule=["iterative", "one_shot"])
+    swept(*runs)
+    for round_, same in ((0, True), (1, True), (2, False)):
+        assert torch.equal(*(vector(load_model(run, round_)) for run in runs)) is same
+    assert (whole_mask(one_shot, 2)[0] <= whole_mask(one_shot, 1)[0]).all()  # of one network, magnitudes are nested
+
+
+ONE_SHOT = SHORT.vary(schedule="one_shot")
+ONE_SHOT_VGG = VGG.vary(schedule="one_shot", epochs=1, milestones=())
+RESUMED = {
+    "one shot": ONE_SHOT,
+    "gradient": ONE_SHOT.vary(criterion="gradient", scope="layer"),
+    "rewound": ONE_SHOT.vary(retraining="weight_rewinding", rewind_iteration=5),
+    "thin": THIN.vary(schedule="one_shot"),
+    "vgg": ONE_SHOT_VGG.vary(criterion="random"),
+    "vgg rewound": ONE_SHOT_VGG.vary(retraining="weight_rewinding", rewind_iteration=3),
+    "iterative Adam": LENET.vary(optimizer="adam", lr=0.001, retrain_epochs=3),
+    "iterative thin": THIN.vary(scope="layer", criterion="random"),
+    "iterative vgg": VGG.vary(epochs=1, milestones=(), criterion="gradient", scope="layer"),
+}
+
+
+@pytest.mark.parametrize("run", RESUMED.values(), ids=RESUMED)
+def test_stopped_in_every_round_a_run_goes_on_to_the_same_bits_and_the_same_history(run, begun, tmp_path):
+    keep, root = [*ALL, "history"], tmp_path / "stopped"
+    whole = swept(run, keep=keep, results=tmp_path / "whole")
+    for rounds in (1, 2):
+        stop_after(rounds, root, run, keep=keep)
+        assert Store(root).rounds_done(run) == rounds
+    alike(swept(run, keep=keep, results=root), whole)
+    assert len(begun) == 3 + 2 + 2 + 1  # no round that was saved is trained again
+    same_weights(run, root, tmp_path / "whole")
+    alike(load_history([run], root), load_history([run], tmp_path / "whole"))
+
+
+def test_a_stopped_one_shot_run_goes_on_where_only_some_weights_were_kept(begun, tmp_path):
+    run = LENET.vary(schedule="one_shot", rounds=4)
+    whole = swept(run, keep=(), results=tmp_path / "whole")
+    stop_after(4, tmp_path / "stopped", run, keep=())
+    assert len(list((tmp_path / "stopped" / run.key).glob("round_*"))) < 4
+    begun.clear()
+    alike(swept(run, keep=(), results=tmp_path / "stopped"), whole)
+    assert len(begun) == 1  # the last round alone
+
+
+# In any company ---------------------------------------------------------------------------------------------------
+
+
+COMPANIES = {
+    "rewound": SHORT.vary(retraining="weight_rewinding", rewind_iteration=5),
+    "thin": THIN,
+    "thin layers, Adam": THIN.vary(optimizer="adam", lr=0.002, scope="layer"),
+}
+
+
+@pytest.mark.parametrize("config", COMPANIES.values(), ids=COMPANIES)
+def test_criteria_and_schedules_share_a_stack_and_give_each_run_the_bits_it_has_alone(config, stacks, tmp_path):
+    runs = config.grid(schedule=["iterative", "one_shot"], criterion=["magnitude", "gradient", "random"])
+    keep = [*ALL, "history"]
+    together = swept(*runs, keep=keep, results=tmp_path / "together")
+    assert stacks == [runs]
+    for run in runs:
+        alone = swept(run, keep=keep, results=tmp_path / "alone")
+        alike(alone, together[together["key"] == run.key].dropna(axis=1, how="all").reindex(columns=alone.columns))
+        same_weights(run, tmp_path / "alone", tmp_path / "together")
+        alike(*(load_history([run], tmp_path / root) for root in ("alone", "together")))
+    learned = [vector(load_model(run, 2, tmp_path / "together")) for run in runs]
+    assert not any(torch.equal(learned[a], learned[b]) for a in range(6) for b in range(a))
+
+
+def test_runs_that_begin_with_anothers_weights_share_a_stack_each_with_its_own(stacks, tmp_path):
+    starts = LENET.grid(seed=[5, 6])
+    runs = [
+        LENET.vary(start=start, start_round=round_, schedule=schedule, criterion=criterion)
+        for start, round_, schedule, criterion in (
+            (starts[0], 0, "iterative", "magnitude"),
+            (starts[0], 2, "one_shot", "magnitude"),
+            (starts[1], "best", "iterative", "random"),
+            (starts[1], 1, "one_shot", "gradient"),
+        )
+    ]
+    together = swept(*runs, LENET, results=tmp_path / "together")
+    assert sorted(map(len, stacks)) == [3, 4] and runs in stacks  # those without a start apart
+    for run in runs:
+        alike(swept(run, results=tmp_path / "alone"), together[together["key"] == run.key])
+        same_weights(run, tmp_path / "alone", tmp_path / "together")
+
+
+# By what ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("schedule", ["iterative", "one_shot"])
+@BOTH
+def test_gradient_criterion_keeps_the_highest_of_gradient_times_weight_on_a_batch_of_the_runs_own_labels(
+    config, schedule
+):
+    run = config.vary(criterion="gradient", schedule=schedule, noise_rate=0.6, amount=0.5, seed=3)
+    swept(run)
+    digits, labels = data.load(run.dataset), data.labels_for(run, data.load(run.dataset))
+    _, among = whole_mask(run, 0)
+    for round_ in (1, 2):
+        mask, _ = whole_mask(run, round_)
+        source = 0 if schedule == "one_shot" else round_ - 1
+        rng = torch_generator(run.seed, "criterion", round_)
+        batch = torch.randperm(len(labels.train_rows), generator=rng)[: run.batch_size]
+        x, truth = digits.train_x[labels.train_rows], digits.train_y[labels.train_rows]
+
+        def scores(y, source=source, x=x, batch=batch):
+            network = load_model(run, source)
+            cross_entropy(network(x[batch]), y[batch]).backward()
+            return torch.cat([(p.grad * p).abs().flatten() for p in network.parameters()])
+
+        left = among & (whole_mask(run, source)[0] > 0)
+        mine, clean = scores(labels.train_labels), scores(truth)
+        assert mine[left & (mask == 1)].min() >= mine[left & (mask == 0)].max() * (1 - 1e-3)  # but for rounding
+        assert clean[left & (mask == 1)].min() < clean[left & (mask == 0)].max() / 2
+
+
+def test_random_masks_do_not_depend_on_weights_and_are_independent_between_layers_rounds_and_seeds():
+    deep = LENET.vary(model="mlp", model_args={"depth": 3, "width": 24}, criterion="random", epochs=1, milestones=())
+    deep = deep.vary(amount=0.4, schedule="one_shot")
+    runs = [*deep.grid(seed=[0, 1]), deep.vary(lr=0.2)]
+    swept(*runs)
+    assert not torch.equal(vector(load_model(runs[0], 0)), vector(load_model(runs[2], 0)))
+    for round_ in (1, 2):
+        masks = {run: load_masks(run, round_) for run in runs}
+        assert torch.equal(whole_mask(runs[0], round_)[0], whole_mask(runs[2], round_)[0])
+        pairs = [
+            (masks[runs[0]]["3.weight"], masks[runs[0]]["5.weight"]),  # layers
+            (masks[runs[0]]["3.weight"], masks[runs[0]]["5.weight"].T),
+            *((mask, masks[runs[1]][name]) for name, mask in masks[runs[0]].items()),  # seeds
+            *((mask, load_masks(runs[0], 3 - round_)[name]) for name, mask in masks[runs[0]].items()),  # rounds
+        ]
+        for one, other in pairs:
+            sample = torch.stack([one.flatten(), other.flatten()]).double()
+            assert abs(torch.corrcoef(sample)[0, 1]) < 4.5 / one.numel() ** 0.5
+    weights = [load_model(runs[0], 0).get_parameter(name).abs().flatten() for name in masks[runs[0]]]
+    kept = [load_masks(runs[0], 1)[name].flatten() for name in masks[runs[0]]]
+    for size, mask in zip(weights, kept, strict=True):
+        assert abs(torch.corrcoef(torch.stack([size, mask.float()]))[0, 1]) < 4.5 / len(size) ** 0.5
+
+
+def test_random_pruning_takes_a_like_share_of_every_layer_and_nests():
+    run = LENET.vary(criterion="random", amount=0.4)
+    swept(run)
+    for size, mask in zip(sizes(run), layer_masks(run, 2), strict=True):
+        assert abs(mask.double().mean().item() - 0.36) < 4.5 * (0.36 * 0.64 / size) ** 0.5
+    assert (whole_mask(run, 2)[0] <= whole_mask(run, 1)[0]).all()
+
+
+# From what --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("config", "start_round"), [(LENET, "dense"), (LENET, "best"), (LENET, 1), (VGG, "best"), (VGG, 2)]
+)
+def test_a_run_with_a_start_begins_with_that_rounds_weights_and_trains_them_all(config, start_round, begun):
+    first = config.vary(amount=0.7)
+    run = first.vary(start=first, start_round=start_round, rounds=1)
+    swept(first)
+    begun.clear()
+    table = swept(run)
+    number = {"dense": 0, "best": best_round(Store().rows(first))}.get(start_round, start_round)
+    start, mask = load_model(first, number), whole_mask(first, number)[0]
+    assert torch.equal(begun[0]["weights"][0], vector(start))
+    assert begun[0]["masks"].all() and begun[0]["start"] == 0
+    assert (vector(start)[mask == 0] == 0).all() and (mask == 0).any() == (number > 0)
+    for name, buffer in start.named_buffers():
+        assert torch.equal(begun[0]["buffers"][name], buffer)
+    dense = vector(load_model(run, 0))
+    assert (dense[mask == 1] != vector(start)[mask == 1]).float().mean() > 0.8
+    if number > 0:
+        assert (dense[mask == 0] != 0).float().mean() > 0.5  # some pixels are always black, some neurons dead
+    initial = vector(imp.build(run))
+    assert table["learning_distance"][0] == pytest.approx((dense - initial).norm().item(), rel=1e-5)
+    assert table["sparsity"].tolist() == [0, pytest.approx(0.7, abs=1e-3)]
+    among = whole_mask(run, 1)[1]
+    assert torch.equal(whole_mask(run, 1)[0], highest(dense.abs(), among, table["remaining_weights"][1]))
+    assert table["start"].tolist() == [first.key] * 2 and table["start_round"].tolist() == [str(start_round)] * 2
+
+
+@pytest.mark.parametrize(("config", "steps"), [(LENET, 0), (LENET, 3), (VGG, 0), (VGG, 3)])
+def test_a_run_with_a_start_rewinds_to_the_start_or_to_so_many_steps_from_it_even_when_resumed(
+    config, steps, begun, tmp_path
+):
+    config = config.vary(epochs=1, milestones=(), schedule="one_shot")
+    first = config.vary(amount=0.7, rounds=1)
+    run = config.vary(start=first, start_round=1, retraining="weight_rewinding", rewind_iteration=steps)
+    whole = swept(run, results=tmp_path / "whole")
+    start = load_model(first, 1, tmp_path / "whole")
+    rewound = begun[-1]
+    mask = whole_mask(run, 2, tmp_path / "whole")[0]
+    assert torch.equal(rewound["weights"][0], vector(start) * mask) is (steps == 0)
+    assert (rewound["weights"][0] - vector(start) * mask).abs().max() < 0.5 and rewound["start"] == steps
+    for name, buffer in start.named_buffers():
+        assert torch.equal(rewound["buffers"][name], buffer) is (steps == 0)
+    root = tmp_path / "stopped"
+    swept(first, results=root)
+    stop_after(1, root, run)
+    alike(swept(run, results=root), whole)
+    same_weights(run, root, tmp_path / "whole")
+
+
+def test_a_start_is_trained_before_its_run_also_through_a_teachers_chain(tiny, stacks):
+    grandmother = tiny.vary(seed=1)
+    mother = tiny.vary(seed=2, start=grandmother, start_round=2)
+    teacher = tiny.vary(seed=3, start=mother, teacher=grandmother, teacher_round=1)
+    child = tiny.vary(seed=4, teacher=teacher, teacher_round="best", start=tiny.vary(seed=5), start_round="best")
+    table = swept(child, keep=())
+    order = [run for stack in stacks for run in stack]
+    assert set(order) == {grandmother, mother, teacher, child, tiny.vary(seed=5)} and len(order) == 5
+    assert order.index(grandmother) < order.index(mother) < order.index(teacher) < order.index(child)
+    assert order[-1] == child and set(table["key"]) == {child.key}
+    assert table["teacher_round"].tolist() == ["best"] * 3 and table["start"].tolist() == [child.start.key] * 3
+
+
+def test_a_start_is_trained_again_when_the_round_that_is_wanted_was_not_kept(tiny, stacks):
+    first = tiny.vary(rounds=4)
+    swept(first, keep=())
+    gone = next(r for r in ALL if not Store().tensor_file(first, r).exists())
+    stacks.clear()
+    run = tiny.vary(start=first, start_round=gone)
+    swept(run, keep=())
+    assert stacks == [[first], [run]]
+
+
+def test_a_finished_run_is_read_without_its_start(tiny, results, stacks):
+    run = tiny.vary(start=tiny, start_round=1)
+    table = swept(run, keep=["history"])
+    history = load_history([run])
+    shutil.rmtree(results / tiny.key)
+    stacks.clear()
+    with warnings.catch_warnings(action="error"):
+        pd.testing.assert_frame_equal(swept(run, keep=["history", "best", "dense"]), table, check_exact=True)
+    alike(load_history([run]), history)
+    assert stacks == [] and not (results / tiny.key).exists() and load_model(run, "best") and load_masks(run, 0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"start": {"model": "mlp", "rounds": 1}}, "start: run {key} is another network, mlp; its weights do not fit"),
+        ({"start": {"model": "vgg_like", "model_args": {"depth": 2, "width": 2}}}, "start: run {key} is .* vgg_like"),
+        ({"start": {"model": "mlp", "model_args": {"depth": 1, "width": 9}}}, "start: run {key} is another network"),
+        ({"model": "tiniest:normed", "model_args": {}, "start": {"model": "tiniest:plain"}}, "start: run {key} is"),
+        ({"start": {"dataset": "tiniest:nonesuch"}}, "tiniest:nonesuch"),
+    ],
+)
+def test_a_start_of_another_shape_is_refused_by_name_before_any_training(
+    changes, message, tiny, results, stacks, tiniest
+):
+    run = tiny.vary(**changes)
+    with pytest.raises(ConfigError, match=message.format(key=run.start.key)):
+        swept(run, tiny, keep=())
+    assert stacks == [] and [path.name for path in results.rglob("*")] == [".locks"]
+
+
+def test_a_start_needs_the_round_and_the_validation_data_that_are_asked_of_it(tiny):
+    with pytest.raises(ConfigError, match="start_round = 3: the start has rounds 0 to 2"):
+        tiny.vary(start=tiny, start_round=3)
+    with pytest.raises(ConfigError, match=r"start_round = 'best': .*the start has none"):
+        tiny.vary(start=tiny.vary(validation_fraction=0), start_round="best")
+    assert tiny.vary(start=tiny, start_round=2).key != tiny.vary(start=tiny, start_round=1).key
+
+
+# How long, and by which optimiser ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("retraining", "schedule"),
+    [
+        ("lr_rewinding", "one_shot"),
+        ("weight_rewinding", "iterative"),
+        ("finetune", "iterative"),
+        ("reinit", "one_shot"),
+    ],
+)
+def test_retrain_epochs_and_the_optimizer_are_those_of_the_right_rounds_and_the_cost_follows(
+    retraining, schedule, begun
+):
+    steps = 5 if retraining == "weight_rewinding" else 0
+    run = LENET.vary(optimizer="adam", lr=0.002, epochs=2, retrain_epochs=3, schedule=schedule)
+    run = run.vary(retraining=retraining, rewind_iteration=steps)
+    table = swept(run, keep=["history"])
+    assert [call["recipe"].epochs for call in begun] == [2, 3, 3] and {c["recipe"].optimizer for c in begun} == {"adam"}
+    assert [call["start"] for call in begun] == [0, steps, steps]
+    per_image = 3 * (64 * 30 + 30 * 10 + 10 * 10)
+    images = [2 * 1037, 3 * 1037 - steps * 64, 3 * 1037 - steps * 64]
+    assert table["train_flops"].tolist() == [per_image * n for n in images]
+    history = load_history([run])
+    assert [history["epoch"][history["round"] == r].tolist() for r in range(3)] == [[0, 1], [0, 1, 2], [0, 1, 2]]
+    for call in begun[1:]:
+        rates = [call["recipe"].lr.item() * call["recipe"].factor(epoch) for epoch in range(3)]
+        expected = [0.0002] * 3 if retraining == "finetune" else [0.002, 0.0002, 0.0002]
+        assert rates == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("optimizer", "rate"), [("sgd", 0.1), ("adam", 0.002)])
+def test_with_or_without_sparse_products_the_optimizer_takes_the_same_steps(optimizer, rate):
+    run = THIN.vary(optimizer=optimizer, lr=rate, weight_decay=0.01, scope="layer", epochs=4)
+    stack = imp.Stack([run], CPU)
+    state = stack._pruned(stack.advance(stack.fresh(), 0), 1)
+    assert thin_layers(stack.network.module, stack.network.parameters(state.masks)) == [("1", "3")]
+    learned = []
+    for thin in (True, False):
+        stack.engine = Engine(thin=thin)
+        learned.append(
+            imp.train(
+                stack.network,
+                state.weights,
+                state.masks,
+                stack.lessons,
+                stack.recipe(1),
+                stack.generators("order", 1),
+                engine=stack.engine,
+            )
+        )
+    assert (learned[0] - state.weights * state.masks).abs().max() > 0.01
+    torch.testing.assert_close(*learned, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("epochs", [(10, 3), (3, 10)], ids=["shorter", "longer"])
+def test_milestones_beyond_the_shorter_of_both_trainings_are_refused(epochs):
+    both = {"epochs": epochs[0], "retrain_epochs": epochs[1]}
+    for milestones in ((3,), (1, 5)):
+        with pytest.raises(ConfigError, match=rf"milestones = \[{', '.join(map(str, milestones))}\]: .*= 2$"):
+            RunConfig(**both, milestones=milestones)
+    run = RunConfig(**both, milestones=(1, 2))
+    assert [run.epochs_of(round_) for round_ in (0, 1, 2)] == [epochs[0], epochs[1], epochs[1]]
+
+
+def test_rewinding_beyond_the_shorter_of_both_trainings_is_refused(stacks):
+    run = LENET.vary(epochs=3, retrain_epochs=2, retraining="weight_rewinding")
+    with pytest.raises(ConfigError, match="rewind_iteration = 34: a training has 34 iterations"):
+        swept(run.vary(rewind_iteration=34))
+    assert stacks == []
+    table = swept(run.vary(rewind_iteration=33))
+    assert table["train_flops"][1] / table["train_flops"][0] == pytest.approx(13 / (3 * 1037))
+
+
+# After every epoch ------------------------------------------------------------------------------------------------
+
+WATCHED = {
+    "lenet": LENET.vary(scope="layer", schedule="one_shot", retrain_epochs=3),
+    "rewound": LENET.vary(retraining="weight_rewinding", rewind_iteration=20),
+    "thin": THIN.vary(epochs=2),
+    "thin Adam": THIN.vary(epochs=2, optimizer="adam", lr=0.002, augment=True),
+    "no validation": LENET.vary(validation_fraction=0),
+    "vgg": VGG,
+    "vgg augmented": VGG.vary(augment=True, epochs=1, milestones=(), retrain_epochs=2),
+    "vgg Adam": VGG.vary(optimizer="adam", lr=0.002, retraining="weight_rewinding", rewind_iteration=3),
+}
+
+
+@pytest.mark.parametrize("config", WATCHED.values(), ids=WATCHED)
+def test_a_history_changes_no_number_and_its_last_epochs_are_the_rows_of_the_table(config, tmp_path):
+    unseen = swept(config, results=tmp_path / "unseen")
+    table = swept(config, keep=[*ALL, "history"], results=tmp_path / "seen")
+    alike(table, unseen)
+    same_weights(config, tmp_path / "seen", tmp_path / "unseen")
+    history = load_history([config], tmp_path / "seen")
+    first = config.rewind_iteration // -(-1037 // config.batch_size)
+    epochs = [(r, e) for r in range(3) for e in range(first if r else 0, config.epochs_of(r))]
+    assert list(zip(history["round"], history["epoch"], strict=True)) == epochs
+    assert history.columns.tolist() == ["key", "seed", "round", "epoch", *MEASURES]
+    last = history.groupby("round", sort=True).nth(-1).reset_index(drop=True)
+    pd.testing.assert_frame_equal(last[MEASURES], table[MEASURES], check_exact=True, check_dtype=False)
+    assert history["train_loss"].is_unique
+
+
+def test_a_histories_rows_are_the_plain_modules_measures_after_so_many_epochs():
+    run = VGG.vary(epochs=3, milestones=(), rounds=0)
+    swept(run, keep=["history"])
+    history = load_history([run])
+    for epoch in range(3):  # without milestones, a shorter training is the beginning of a longer one
+        shorter = swept(run.vary(epochs=epoch + 1))
+        assert history.loc[epoch, MEASURES].tolist() == shorter.loc[0, MEASURES].tolist()
+
+
+@pytest.mark.parametrize("keep", [["history"], ["history", "dense"]])
+def test_a_finished_run_is_trained_again_only_when_its_history_is_wanted_and_absent(tiny, keep, stacks, results):
+    runs = tiny.grid(seed=[0, 1])
+    table = swept(*runs, keep=())
+    for wanted in (runs[:1], runs):
+        with pytest.raises(ConfigError, match=rf"run {wanted[-1].key}: its history is not in .*keep=\['history'\]"):
+            load_history(wanted)
+        stacks.clear()
+        swept(*wanted, keep=keep)
+        assert stacks == [[wanted[-1]]]
+    stacks.clear()
+    for again in (keep, (), ["history"]):
+        alike(swept(*runs, keep=again), table)
+    assert stacks == []
+    assert load_history(runs).groupby(["key", "seed", "round"]).size().tolist() == [1] * 6
+    unknown = tiny.vary(seed=7)
+    with pytest.raises(ConfigError, match=f"run {unknown.key}: its history is not in"):
+        load_history([*runs, unknown])
+    assert not (results / unknown.key).exists()
+
+
+def test_only_those_who_are_asked_for_keep_a_history_whoever_shares_their_stack(tiny, results, stacks, tmp_path):
+    run, other = tiny.vary(start=tiny.vary(seed=1), teacher=tiny.vary(seed=2)), tiny.vary(seed=3)
+    swept(run, other, keep=["history"])
+    assert {path.parent.name for path in results.rglob(HISTORY)} == {run.key, other.key}
+    assert stacks[0] == [tiny.vary(seed=1), tiny.vary(seed=2), other]
+    swept(other, keep=["history"], results=tmp_path / "alone")
+    alike(load_history([other]), load_history([other], tmp_path / "alone"))
+
+
+def test_a_stack_that_the_memory_does_not_hold_in_the_midst_of_a_round_has_the_same_history(tiny, tmp_path):
+    runs, real = tiny.vary(epochs=2).grid(seed=[0, 1, 2]), imp.Stack.epoch
+    whole = swept(*runs, keep=["history"], results=tmp_path / "whole")
+
+    def full(stack, numbers, weights):
+        if len(stack.configs) == 3 and stack.seen == 3:  # after the first epoch of round 1
+            raise MemoryError
+        stack.seen += 1
+        return real(stack, numbers, weights)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.warns(UserWarning, match="a stack of 3 runs: it is halved"):
+        patch.setattr(imp.Stack, "seen", 0, raising=False)
+        patch.setattr(imp.Stack, "epoch", full)
+        alike(swept(*runs, keep=["history"]), whole)
+    alike(load_history(runs), load_history(runs, tmp_path / "whole"))
+
+
+def test_a_run_begun_with_a_history_goes_on_with_it_whoever_asks(tiny, tmp_path):
+    run = tiny.vary(rounds=3, epochs=2)
+    whole = swept(run, keep=["history"], results=tmp_path / "whole")
+    stop_after(2, tmp_path / "stopped", run, keep=["history"])
+    assert len(load_history([run], tmp_path / "stopped")) == 4
+    alike(swept(run, keep=(), results=tmp_path / "stopped"), whole)
+    alike(load_history([run], tmp_path / "stopped"), load_history([run], tmp_path / "whole"))
+
+
+def test_a_run_begun_without_a_history_is_trained_again_for_it(tiny, tmp_path):
+    run = tiny.vary(rounds=3, epochs=2)
+    whole = swept(run, keep=["history"], results=tmp_path / "whole")
+    stop_after(2, tmp_path / "stopped", run, keep=())
+    alike(swept(run, keep=["history"], results=tmp_path / "stopped"), whole)
+    alike(load_history([run], tmp_path / "stopped"), load_history([run], tmp_path / "whole"))
+
+
+DAMAGE = {
+    "truncated": lambda content: content[: len(content) // 2],
+    "emptied": lambda content: b"",
+    "zeroed": lambda content: bytes(len(content)),
+    "another file's": lambda content: b"PAR1" + content[4:200] + b"PAR1",
+    "missing": None,
+}
+
+
+@pytest.mark.parametrize("how", DAMAGE)
+def test_a_damaged_history_is_noticed_and_the_run_trained_again(how, tiny, results, stacks):
+    table = swept(tiny, keep=["history"])
+    history, file = load_history([tiny]), results / tiny.key / HISTORY
+    if DAMAGE[how]:
+        file.write_bytes(DAMAGE[how](file.read_bytes()))
+    else:
+        file.unlink()
+    with pytest.raises(ConfigError, match=f"run {tiny.key}: its history is not in"):
+        load_history([tiny])
+    stacks.clear()
+    alike(swept(tiny, keep=()), table)
+    assert stacks == []  # nobody asks for it
+    alike(swept(tiny, keep=["history"]), table)
+    assert stacks == [[tiny]]
+    alike(load_history([tiny]), history)
+
+
+def test_no_flipped_bit_of_a_history_goes_unnoticed_that_changes_a_number(tiny, results):
+    run = tiny.vary(epochs=2)
+    swept(run, keep=["history"])
+    store, rng, file = Store(results), random.Random(0), results / run.key / HISTORY
+    content, rows, noticed = file.read_bytes(), store.history(run), 0
+    for position in rng.sample(range(len(content)), 250):
+        flipped = bytes([content[position] ^ 1 << rng.randrange(8)])
+        file.write_bytes(content[:position] + flipped + content[position + 1 :])
+        read = store.history(run)
+        noticed += not read
+        assert not read or [row.keys() for row in read] == [row.keys() for row in rows]
+        for row, written in zip(read, rows, strict=bool(read)):
+            assert all(value == written[name] for name, value in row.items() if isinstance(value, int | float))
+    assert noticed > 50
+
+
+def test_a_diverging_run_has_a_history_too_and_harms_no_partners(tiny, tmp_path):
+    wild, tame = runs = tiny.vary(epochs=2, rounds=1).grid(lr=[1e12, 0.05])
+    with pytest.warns(UserWarning, match=f"run {wild.key} diverged"):
+        table = swept(*runs, keep=["history"])
+    swept(tame, keep=["history"], results=tmp_path / "tame")
+    alike(load_history([tame]), load_history([tame], tmp_path / "tame"))
+    last = load_history([wild]).groupby("round").nth(-1).reset_index(drop=True)
+    rows = table.loc[table["key"] == wild.key, MEASURES].reset_index(drop=True)
+    pd.testing.assert_frame_equal(last[MEASURES], rows, check_exact=True, check_dtype=False)
+
+
+# After pruning, before training; and how far the weights went -----------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("config", "changes"),
+    [
+        (LENET, {"schedule": "one_shot", "criterion": "random"}),
+        (LENET, {"scope": "layer", "retraining": "weight_rewinding"}),
+        (LENET, {"retraining": "reinit", "criterion": "gradient"}),
+        (VGG, {}),
+        (VGG, {"schedule": "one_shot", "retraining": "weight_rewinding"}),
+    ],
+)
+def test_pruned_test_accuracy_is_that_of_the_trained_weights_under_the_new_mask(config, changes):
+    run = config.vary(amount=0.3, milestones=(), **changes)
+    table, digits = swept(run), data.load(run.dataset)
+    assert table["pruned_test_accuracy"].isna().tolist() == [True, False, False]
+    for round_ in (1, 2):
+        network = load_model(run, 0 if run.schedule == "one_shot" else round_ - 1)
+        whole = (network(digits.test_x).argmax(1) == digits.test_y).double().mean().item()
+        for name, mask in load_masks(run, round_).items():
+            network.get_parameter(name).data *= mask
+        by_hand = (network(digits.test_x).argmax(1) == digits.test_y).double().mean().item()
+        assert table["pruned_test_accuracy"][round_] == pytest.approx(by_hand, abs=1e-12)
+        assert table["test_accuracy"][0 if run.schedule == "one_shot" else round_ - 1] == pytest.approx(whole)
+    assert (table["pruned_test_accuracy"] != table["test_accuracy"])[1:].any()
+
+
+def test_learning_distance_by_hand_whole_and_of_its_parts():
+    initial, learned = torch.tensor([[3.0, 1.0], [0.0, 1.0]]), torch.tensor([[0.0, 5.0], [0.0, 1.0]])
+    assert learning_distance(initial, learned).tolist() == [5, 0]
+    assert learning_distance(initial, learned, [1, 1]).tolist() == [[3, 4], [0, 0]]
+    assert learning_distance(initial, learned, [2]).tolist() == [[5], [0]]
+
+
+@pytest.mark.parametrize("model", ["bare", "two_layers"])
+def test_a_layers_distance_in_the_table_is_that_of_its_own_numbers(model, tiny, tiniest):
+    run = tiny.vary(dataset="tiniest:two", model=f"tiniest:{model}", model_args={}, batch_size=8, noise_rate=0.0)
+    run = run.vary(rounds=1, amount=0.5)
+    table, before = swept(run), imp.build(run)
+    for round_ in (0, 1):
+        after = load_model(run, round_)
+        moved = [(p - q).square().sum().item() for p, q in zip(before.parameters(), after.parameters(), strict=True)]
+        layers = [sum(moved)] if model == "bare" else moved
+        for number, square in enumerate(layers, 1):
+            assert table[f"learning_distance_{number}"][round_] == pytest.approx(square**0.5, rel=1e-5)
+        assert table["learning_distance"][round_] == pytest.approx(sum(moved) ** 0.5, rel=1e-5)
+        assert f"learning_distance_{len(layers) + 1}" not in table
+
+
+@BOTH
+def test_the_squares_of_the_layers_distances_and_batchnorms_make_the_wholes(config):
+    run = config.vary(amount=0.7)
+    table, before = swept(run), imp.build(run)
+    layers = layer_names(before)
+    for round_, row in table.iterrows():
+        after = load_model(run, round_)
+        square = {
+            name: sum(
+                (p.double() - q.double()).square().sum().item()
+                for p, q in zip(part.parameters(), after.get_submodule(name).parameters(), strict=True)
+            )
+            for name, part in before.named_modules()
+            if isinstance(part, nn.Conv2d | nn.Linear | nn.BatchNorm2d)
+        }
+        for number, name in enumerate(layers, 1):
+            assert row[f"learning_distance_{number}"] == pytest.approx(square[name] ** 0.5, rel=1e-9)
+        assert row["learning_distance"] ** 2 == pytest.approx(sum(square.values()), rel=1e-9)
+        in_layers = sum(row[f"learning_distance_{number}"] ** 2 for number in range(1, len(layers) + 1))
+        assert in_layers <= row["learning_distance"] ** 2 * (1 + 1e-12)
+        assert (in_layers < row["learning_distance"] ** 2 * (1 - 1e-6)) is (len(square) > len(layers))
+    assert f"learning_distance_{len(layers) + 1}" not in table
+
+
+def test_a_layer_wise_step_that_would_prune_nothing_is_refused() -> None:
+    run = RunConfig(epochs=1, milestones=(), rounds=14, amount=0.4, scope="layer", model_args={"width": 0.1})
+    with pytest.raises(ConfigError, match="round 14 would prune nothing in any layer; allowed here: at most 13"):
+        imp.check(run)  # rounds 13 and 14 both leave 2 + 1 + 1 weights
+    imp.check(run.vary(rounds=13))
+
+
+def test_milestones_are_refused_by_the_field_that_limits_them() -> None:
+    with pytest.raises(ConfigError, match="lie between 1 and retrain_epochs − 1 = 2"):
+        RunConfig(epochs=10, retrain_epochs=3, milestones=[5])
