@@ -8,6 +8,7 @@ from dsdlib.curves import Interval
 
 DSD2, ANTIDOTE = "Quétu & Tartaglione 2024", "Quétu & Milovanović 2023"
 HE, CHANG = "He et al. 2022", "Chang et al. 2021"
+OURS = "a question of this study"
 Verdict = Literal["supported", "contradicted", "inconclusive", "not measured"]
 
 

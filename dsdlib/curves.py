@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -86,11 +86,22 @@ def depths_by_seed(curves: np.ndarray) -> np.ndarray:
     return depths
 
 
+def depth_over_seeds(curves: np.ndarray) -> Interval:
+    """The depth of the valley of curves (seeds, rounds): the mean of `depths_by_seed`, with an interval.
+
+    Where seeds have their valleys in different rounds that mean is too small. So the interval's upper end is never
+    below that of the seeds' own prominences, which is too large, as wiggles add to it.
+    """
+    common = over_seeds(depths_by_seed(curves), float)
+    own = over_seeds(np.array([valley(curve).depth for curve in curves]), float)
+    return replace(common, high=max(common.high, own.high))
+
+
 def depth(table: pd.DataFrame) -> Interval:
-    """The depth in points of the test curve's valley (`depths_by_seed`), of runs that differ in their seed alone."""
+    """`depth_over_seeds` of the test curve's valley in points, of runs that differ in their seed alone."""
     if table.empty:
         return NOTHING
-    return over_seeds(100 * depths_by_seed(by_seed(table)), float)
+    return depth_over_seeds(100 * by_seed(table))
 
 
 def fall(table: pd.DataFrame) -> Interval:
@@ -157,7 +168,7 @@ def valleys(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     for value, group in table.groupby(by, sort=False):
         curves, sparsity = by_seed(group), sorted(group["sparsity"].unique())
         weights = sorted(group["remaining_weights"].unique(), reverse=True)
-        mean, deep = curves.mean(0), over_seeds(depths_by_seed(curves), float)
+        mean, deep = curves.mean(0), depth_over_seeds(curves)
         found = valley(mean)
         row = {
             **dict(zip(by, value, strict=True)),
@@ -206,12 +217,12 @@ def phases(train: np.ndarray, test: np.ndarray, clear: float = CLEAR) -> list[st
 
     With a valley deeper than ``clear``: light until test accuracy is half way down to the valley's bottom, critical
     until it is half way up to the second peak, sweet until it is below that again, then collapsed. Without one: light
-    until train or test accuracy is more than 0.05 below the dense network's, then collapsed. The paper draws the
+    until train and test accuracy are more than 0.05 below the dense network's, then collapsed. The paper draws the
     borders by eye; these thresholds are ours.
     """
     found, rounds = valley(test), np.arange(len(test))
     if found.depth <= clear:
-        fallen = (train < train[0] - 0.05) | (test < test[0] - 0.05)
+        fallen = (train < train[0] - 0.05) & (test < test[0] - 0.05)
         end = int(np.argmax(fallen)) if fallen.any() else len(test)
         return ["light" if r < end else "collapsed" for r in rounds]
     down, up = ((test[found.bottom] + test[high]) / 2 for high in (found.shoulder, found.peak))
@@ -237,9 +248,13 @@ def fall_while_fitting(train: np.ndarray, test: np.ndarray, margin: float = 0.01
 
 
 def amid(phases: Sequence[str], rounds: Sequence[int]) -> dict[str, int]:
-    """Of each phase that there is, the one of these ``rounds`` that lies nearest to its middle, the earlier of two."""
-    places = {phase: [r for r, name in enumerate(phases) if name == phase] for phase in dict.fromkeys(phases)}
-    return {phase: min(rounds, key=lambda r, own=own: abs(r - (own[0] + own[-1]) / 2)) for phase, own in places.items()}
+    """Of each phase that has any of these ``rounds``, the one nearest to its middle, the earlier of two."""
+    found = {}
+    for phase in dict.fromkeys(phases):
+        own = [r for r, name in enumerate(phases) if name == phase]
+        if there := [r for r in rounds if r in own]:
+            found[phase] = min(there, key=lambda r, middle=(own[0] + own[-1]) / 2: abs(r - middle))
+    return found
 
 
 def turn_from_peak(table: pd.DataFrame, measure: str = "learning_distance") -> Interval:
@@ -255,25 +270,14 @@ def turn_from_peak(table: pd.DataFrame, measure: str = "learning_distance") -> I
     return over_seeds(np.stack([by_seed(table), by_seed(table, measure)], axis=1), rounds)
 
 
-def rank_correlation(table: pd.DataFrame, one: str, other: str) -> Interval:
-    """Spearman's, over rounds, of two measures' mean curves."""
+def rank_correlation(table: pd.DataFrame, one: str, other: str, size: bool = False) -> Interval:
+    """Spearman's, over rounds, of two measures' mean curves, or its ``size`` alone. The interval is over seeds: rounds
+    are taken as they are, and neighbouring ones are no independent witnesses."""
     if table.empty:
         return NOTHING
     both = np.stack([by_seed(table, one), by_seed(table, other)], axis=1)
-    return over_seeds(both, lambda mean: float(spearmanr(*mean).statistic))
-
-
-def follows_better(table: pd.DataFrame, measure: str, one: str, other: str) -> Interval:
-    """By how much the rank correlation of ``one`` with a measure is larger in size than that of ``other``."""
-    if table.empty:
-        return NOTHING
-    three = np.stack([by_seed(table, name) for name in (measure, one, other)], axis=1)
-
-    def lead(mean: np.ndarray) -> float:
-        first, second = (abs(float(spearmanr(mean[0], curve).statistic)) for curve in mean[1:])
-        return first - second
-
-    return over_seeds(three, lead)
+    sign = abs if size else float
+    return over_seeds(both, lambda mean: sign(float(spearmanr(*mean).statistic)))
 
 
 def best_epochs(history: pd.DataFrame, by: str) -> pd.DataFrame:

@@ -1,9 +1,10 @@
-"""The loss between and around solutions from the store: no training, whole stacks of points at once."""
+"""The loss between and around solutions from the store: no training, whole stacks of points at once. What was measured
+stays in the store, beside the run."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from tqdm import tqdm
 from dsdlib.config import ConfigError, RunConfig
 from dsdlib.geometry import between, filter_normalised
 from dsdlib.imp import Stack, resolve_device
+from dsdlib.results import Store
 from dsdlib.seeding import torch_generator
 from dsdlib.sweep import load_model
 from dsdlib.training import Network, evaluate, settings
@@ -32,22 +34,24 @@ class Place:
         lessons = self.stack.lessons
         self.data = {"train": (lessons.x[lessons.rows[0]], lessons.labels[0]), "test": self.stack.test}
 
-    def rows(self, points: Tensor, buffers: Tensor, name: str, values: Tensor) -> list[dict[str, Any]]:
-        """A row a point (points, parameters), with its value in the column ``name``."""
-        at_once = AT_ONCE if self.stack.network.stackable else 1
+    def rows(
+        self, points: Callable[[Tensor], tuple[Tensor, Tensor]], name: str, values: Tensor, parts: Sequence[str]
+    ) -> list[dict[str, Any]]:
+        """A row for each of the ``values`` of the column ``name``; ``points`` makes weights (values, parameters) and
+        buffers of some of them."""
         with settings(self.stack.device):
-            parts = [self._measured(*part) for part in zip(points.split(at_once), buffers.split(at_once), strict=True)]
-        columns = {measure: torch.cat([part[measure] for part in parts]).tolist() for measure in parts[0]}
+            at_once = AT_ONCE if self.stack.network.stackable else 1
+            measured = [self._measured(*points(some), parts) for some in values.split(at_once)]
+        columns = {name: values.tolist()}
+        columns |= {measure: torch.cat([part[measure] for part in measured]).tolist() for measure in measured[0]}
         whose = {"key": self.run.key, "seed": self.run.seed, "start_round": self.run.start_round}
-        return [
-            {**whose, name: value, **dict(zip(columns, row, strict=True))}
-            for value, *row in zip(values.tolist(), *columns.values(), strict=True)
-        ]
+        return [{**whose, **dict(zip(columns, row, strict=True))} for row in zip(*columns.values(), strict=True)]
 
-    def _measured(self, points: Tensor, buffers: Tensor) -> dict[str, Tensor]:
+    def _measured(self, points: Tensor, buffers: Tensor, parts: Sequence[str]) -> dict[str, Tensor]:
         network, device, columns = self.stack.network, self.stack.device, {}
         network.set_buffers(_named(buffers[0].to(device), network))
-        for part, (x, y) in self.data.items():
+        for part in parts:
+            x, y = self.data[part]
             loss, right = evaluate(network, points.to(device), x, None, y.expand(len(points), -1))
             columns |= {f"{part}_accuracy": right.double().mean(1), f"{part}_loss": loss.double().mean(1)}
         return columns
@@ -69,15 +73,20 @@ def paths(
     """
     if astray := [run.key for run in runs if run.start is None]:
         raise ConfigError(f"paths: run {astray[0]} has no start to come from")
-    work = [joblib.delayed(_path)(run, steps, device, results) for run in runs]
+    how = _path, f"path-{steps}"
+    work = [joblib.delayed(_stored)(*how, run, (steps, device), results) for run in runs]
     return _gathered(work, jobs, "Paths", progress)
 
 
 def _path(run: RunConfig, steps: int, device: str, results: Path | str | None) -> list[dict[str, Any]]:
     ends = [load_model(run.start, run.start_round, results), load_model(run, "dense", results)]
-    alphas = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
-    points, buffers = (between(*map(vector, ends), alphas) for vector in (_vector, _buffers))
-    return Place(run, device).rows(points, buffers, "alpha", alphas)
+    (one, other), (ones, others) = map(_vector, ends), map(_buffers, ends)
+
+    def points(alphas: Tensor) -> tuple[Tensor, Tensor]:
+        return between(one, other, alphas), between(ones, others, alphas)
+
+    alphas = torch.arange(steps + 1, dtype=torch.float64) / steps
+    return Place(run, device).rows(points, "alpha", alphas, ("train", "test"))
 
 
 def slices(
@@ -94,12 +103,13 @@ def slices(
     """The loss along random filter-normalised directions, from −``radius`` to ``radius`` in an even number of steps,
     around the end of each run's dense round; runs of one seed share their directions' draws.
 
-    A row a run, ``direction`` and ``offset``, other columns as in `paths`. BatchNorm keeps its statistics. Raises
+    A row a run, ``direction`` and ``offset``, with the train loss and accuracy. BatchNorm keeps its statistics. Raises
     `ConfigError` for an odd number of steps, which has no middle.
     """
     if steps < 2 or steps % 2:
         raise ConfigError(f"steps = {steps}: an even number from 2, so that the middle is a point")
-    work = [joblib.delayed(_slices)(run, radius, steps, directions, device, results) for run in runs]
+    how = _slices, f"slices-{radius:g}-{steps}-{directions}"
+    work = [joblib.delayed(_stored)(*how, run, (radius, steps, directions, device), results) for run in runs]
     return _gathered(work, jobs, "Slices", progress)
 
 
@@ -107,13 +117,28 @@ def _slices(
     run: RunConfig, radius: float, steps: int, directions: int, device: str, results: Path | str | None
 ) -> list[dict[str, Any]]:
     place, network, rows = Place(run, device), load_model(run, "dense", results), []
-    offsets = torch.linspace(-radius, radius, steps + 1, dtype=torch.float64)
-    centre, shapes = _vector(network), [p.shape for p in network.parameters()]
-    still = _buffers(network).expand(len(offsets), -1)
+    offsets = radius * torch.arange(-steps // 2, steps // 2 + 1, dtype=torch.float64) / (steps // 2)
+    centre, shapes, still = _vector(network), [p.shape for p in network.parameters()], _buffers(network)
     for number in range(directions):
         drawn = torch.randn(len(centre), generator=torch_generator(run.seed, "direction", number))
-        points = centre + offsets.unsqueeze(1).float() * filter_normalised(drawn, centre, shapes)
-        rows += [{**row, "direction": number} for row in place.rows(points, still, "offset", offsets)]
+        along = filter_normalised(drawn, centre, shapes)
+
+        def points(some: Tensor, along: Tensor = along) -> tuple[Tensor, Tensor]:
+            return centre + some.unsqueeze(1).float() * along, still.expand(len(some), -1)
+
+        rows += [{**row, "direction": number} for row in place.rows(points, "offset", offsets, ("train",))]
+    return rows
+
+
+def _stored(
+    measure: Callable[..., list[dict[str, Any]]], name: str, run: RunConfig, how: tuple, results: Path | str | None
+) -> list[dict[str, Any]]:
+    """From the store, else measured and put there."""
+    store = Store(results)
+    if rows := store.measured(run, name):
+        return rows
+    rows = measure(run, *how, results)
+    store.save_measured(run, name, rows)
     return rows
 
 

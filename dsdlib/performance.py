@@ -108,11 +108,12 @@ def timed(work: Callable[[], Any], device: torch.device) -> tuple[float, Any]:
     return time.perf_counter() - started, result
 
 
-def swept(configs: list[RunConfig], device: torch.device) -> None:
+def swept(configs: list[RunConfig], device: torch.device, engine: Engine = PLAIN) -> None:
     """The same as anyone would have it: by `sweep`, a process a core where it is a CPU, and into a store."""
     with TemporaryDirectory() as folder:
         jobs = -1 if device.type == "cpu" else 1
-        sweep(configs, jobs=jobs, device=str(device), results=folder, stack_size=len(configs), progress=False)
+        how = {"device": str(device), "engine": "plain" if engine == PLAIN else "fast"}
+        sweep(configs, jobs=jobs, results=folder, stack_size=len(configs), progress=False, **how)
 
 
 def race(
@@ -125,13 +126,13 @@ def race(
     times, rounds = [], []
     short = {"epochs": 1, "milestones": (), "rounds": 0}
     together([config.vary(**short) for config in configs], device, engine)  # to warm up
-    swept([config.vary(**short) for config in more], device)
+    swept([config.vary(**short) for config in more], device, engine)
     for repeat in range(repeats):
         first = configs[repeat % len(configs)]
         with settings(device):
             slow, theirs = timed(lambda first=first: conventional(first, device), device)
         fast, ours = timed(lambda: together(configs, device, engine), device)
-        all_over, _ = timed(lambda: swept(more, device), device)
+        all_over, _ = timed(lambda: swept(more, device, engine), device)
         seconds = {LOOP: slow, STACK: fast / len(configs), SWEEP: all_over / len(more)}
         times += [{"way": way, "repeat": repeat, "seconds": taken} for way, taken in seconds.items()]
         rounds += [{"way": LOOP, **row} for row in theirs]
@@ -277,7 +278,7 @@ def peak_memory(work: Callable[[], Any], device: torch.device) -> float:
     except (OSError, AttributeError):
         before = np.nan
     work()
-    return float(_resident("VmHWM") - before) if before == before else np.nan
+    return np.nan if np.isnan(before) else float(_resident("VmHWM") - before)
 
 
 def _resident(name: str) -> int:

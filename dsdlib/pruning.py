@@ -80,8 +80,8 @@ def plan(
 def prune(scores: torch.Tensor, masks: torch.Tensor, among: torch.Tensor, keep: int) -> torch.Tensor:
     """New masks (runs, parameters) that keep, in each run, the ``keep`` best-scored of the prunable weights left.
 
-    ``scores`` and ``masks`` are (runs, parameters), ``among`` (parameters,) bool. Equal scores are pruned in the order
-    of the parameters. A score that is not a number counts as the lowest.
+    At least that many must be left. ``scores`` and ``masks`` are (runs, parameters), ``among`` (parameters,) bool.
+    Equal scores are pruned in the order of the parameters. A score that is not a number counts as the lowest.
     """
     new = masks.clone()
     for run, left in enumerate((masks > 0) & among):

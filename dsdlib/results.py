@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 import subprocess
 import warnings
 import zlib
@@ -35,7 +36,6 @@ from dsdlib.config import ConfigError, RunConfig
 
 PROJECT = Path(__file__).parents[1]
 ROUNDS, CONFIG, PROVENANCE, REWIND = "rounds.parquet", "config.json", "provenance.json", "rewind.safetensors"
-HISTORY = "history.parquet"
 
 
 def default_folder() -> Path:
@@ -115,6 +115,8 @@ class Store:
         """A folder for the run, and the machine it is about to train on; ``again`` when it goes on."""
         folder = self.folder(config)
         folder.mkdir(exist_ok=True)
+        for stale in () if again else folder.glob("*.parquet"):
+            stale.unlink()
         sessions = [*(self.provenance(config) if again else []), session]
         text = config.model_dump_json(indent=2)
         write_whole(folder / CONFIG, lambda path: path.write_text(text + "\n"))
@@ -135,7 +137,7 @@ class Store:
         if clash := sorted(columns.keys() & rows[-1].keys()):
             raise ConfigError(f"model_args {clash}: already names of measures in the table")
         if history is not None:
-            _write_rows(folder / HISTORY, history)
+            self.save_measured(config, "history", history)
         _write_rows(folder / ROUNDS, [{**columns, **row} for row in rows])
         keep = keep | {0, last, best_round(rows)}
         for file in folder.glob("round_*.safetensors"):
@@ -175,11 +177,38 @@ class Store:
     def history(self, config: RunConfig) -> list[dict[str, Any]]:
         """A row for each epoch of the finished rounds; none where they were not kept, or are damaged."""
         done = self.rounds_done(config)
+        rows = [row for row in self.measured(config, "history") if row["round"] < done]
+        return rows if {row["round"] for row in rows} == set(range(done)) else []
+
+    def complete(self, config: RunConfig) -> bool:
+        return len(self.rows(config)) > config.rounds
+
+    def kept(self, config: RunConfig) -> set[int | str]:
+        """What there is of a run beside its table: the rounds whose weights are kept, and ``history``."""
+        rounds = {int(file.stem.removeprefix("round_")) for file in self.folder(config).glob("round_*.safetensors")}
+        return rounds | ({"history"} if self.history(config) else set())
+
+    def again(self) -> Store:
+        """Where a complete run is trained once more, for something it lacks; `adopt` then puts it in its place."""
+        return Store(self.root / ".again")
+
+    def adopt(self, config: RunConfig) -> None:
+        """A run that was trained again takes the old one's place."""
+        again, old = self.again(), self.root / ".again" / f"{config.key}.old"
+        shutil.rmtree(old, ignore_errors=True)
+        self.folder(config).rename(old)
+        again.folder(config).rename(self.folder(config))
+        shutil.rmtree(old)
+
+    def measured(self, config: RunConfig, name: str) -> list[dict[str, Any]]:
+        """Rows that were measured on a run after its training, and saved; none where there are none."""
         try:
-            rows = [row for row in _reading(self.folder(config) / HISTORY, _read_rows) if row["round"] < done]
+            return _reading(self.folder(config) / f"{name}.parquet", _read_rows)
         except (OSError, ValueError, TypeError):
             return []
-        return rows if {row["round"] for row in rows} == set(range(done)) else []
+
+    def save_measured(self, config: RunConfig, name: str, rows: list[dict[str, Any]]) -> None:
+        _write_rows(self.folder(config) / f"{name}.parquet", rows)
 
     def table(self, configs: Iterable[RunConfig]) -> pd.DataFrame:
         """The tidy table of these runs' finished rounds: configuration, then measures."""

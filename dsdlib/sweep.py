@@ -230,14 +230,20 @@ def _stop_if_orphaned() -> None:
 
 def _carry_on(configs: list[RunConfig], wanted: Wanted, store: Store, device: torch.device, engine: Engine) -> None:
     """What is finished meanwhile is skipped; runs that stopped in different rounds go on apart, and so do the halves of
-    a stack that the memory does not hold."""
+    a stack that the memory does not hold. A complete run that lacks something wanted is trained once more beside what
+    there is of it, which stays until then."""
     groups = defaultdict(list)
+    wanted = {c: wanted[c] | store.kept(c) if store.complete(c) else wanted[c] for c in configs}
     for config in configs:
         if not _finished(store, config, wanted[config]):
-            groups[_resumable(store, config, wanted[config])].append(config)
-    for first, group in groups.items():
+            again = store.complete(config)
+            place = store.again() if again else store
+            groups[again, _resumable(place, config, wanted[config])].append(config)
+    for (again, first), group in groups.items():
         try:
-            _carry_through(group, first, wanted, store, device, engine)
+            _carry_through(group, first, wanted, store, store.again() if again else store, device, engine)
+            for config in group if again else ():
+                store.adopt(config)
             continue
         except (RuntimeError, MemoryError) as error:
             if not _out_of_memory(error):
@@ -270,8 +276,15 @@ def _resumable(store: Store, config: RunConfig, wanted: set[int | str]) -> int:
 
 
 def _carry_through(
-    configs: list[RunConfig], first: int, wanted: Wanted, store: Store, device: torch.device, engine: Engine
+    configs: list[RunConfig],
+    first: int,
+    wanted: Wanted,
+    store: Store,
+    place: Store,
+    device: torch.device,
+    engine: Engine,
 ) -> None:
+    """From round ``first`` on, in the store ``place``; teachers and starts come from ``store``."""
     teachers = [load_model(c.teacher, c.teacher_round, store.root) for c in configs if c.teacher is not None]
     starts = [load_model(c.start, c.start_round, store.root) for c in configs if c.start is not None]
     stack = Stack(configs, device, teachers, engine, starts)
@@ -280,20 +293,18 @@ def _carry_through(
         | imp.identity(configs[0])
         | {"engine": engine.described(not stack.network.stackable, device)}
     )
-    finished = {config: store.rows(config)[:first] for config in configs}
-    before = {config: store.history(config) for config in configs}
-    watched = [config for config in configs if "history" in wanted[config] or before[config]]  # it goes on, once kept
-    histories = {config: before[config] if first > 0 else [] for config in watched}
+    finished = {config: place.rows(config)[:first] for config in configs}
+    histories = {c: place.history(c) if first > 0 else [] for c in configs if "history" in wanted[c] | place.kept(c)}
     for config in configs:
-        store.begin(config, session, again=first > 0)
+        place.begin(config, session, again=first > 0)
 
     def save(round_: int, state: State, rows: list[dict]) -> None:
         for run, (config, row) in enumerate(zip(configs, rows, strict=True)):
             if round_ == 0 and config.rewind_iteration > 0:
-                store.save_tensors(store.folder(config) / REWIND, stack.tensors(stack.rewind_point, run))
+                place.save_tensors(place.folder(config) / REWIND, stack.tensors(stack.rewind_point, run))
             finished[config].append(row)
-            kept = stack.tensors(state, run), wanted[config], histories.get(config)
-            store.save_round(config, finished[config], *kept)
+            kept = wanted[config], histories.get(config)
+            place.save_round(config, finished[config], stack.tensors(state, run), *kept)
         _stop_if_orphaned()
 
     def note(round_: int, epoch: int, runs: list[int], rows: list[dict]) -> None:
@@ -301,12 +312,12 @@ def _carry_through(
             if configs[run] in histories:
                 histories[configs[run]].append({"round": round_, "epoch": epoch, **row})
 
-    state = stack.fresh() if first == 0 else stack.restore([store.tensors(c, first - 1) for c in configs])
+    state = stack.fresh() if first == 0 else stack.restore([place.tensors(c, first - 1) for c in configs])
     if first > 0 and any(config.schedule == "one_shot" for config in configs):
-        stack.dense = stack.restore([store.tensors(c, 0) for c in configs])
+        stack.dense = stack.restore([place.tensors(c, 0) for c in configs])
     if first > 0 and stack.shared.rewind_iteration > 0:
-        stack.rewind_point = stack.restore([load_tensors(store.folder(c) / REWIND) for c in configs])
-    imp.run_rounds(stack, state, first, save, note if watched else None)
+        stack.rewind_point = stack.restore([load_tensors(place.folder(c) / REWIND) for c in configs])
+    imp.run_rounds(stack, state, first, save, note if histories else None)
 
 
 @contextmanager

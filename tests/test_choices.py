@@ -17,7 +17,7 @@ from torch.nn.utils import prune as torch_prune
 from dsdlib import ConfigError, RunConfig, data, imp, load_history, load_masks, load_model, sweep
 from dsdlib.geometry import learning_distance
 from dsdlib.pruning import layer_names
-from dsdlib.results import HISTORY, Store, best_round
+from dsdlib.results import Store, best_round
 from dsdlib.seeding import torch_generator
 from dsdlib.sparse import thin_layers
 from dsdlib.training import Engine
@@ -674,7 +674,7 @@ def test_a_finished_run_is_trained_again_only_when_its_history_is_wanted_and_abs
 def test_only_those_who_are_asked_for_keep_a_history_whoever_shares_their_stack(tiny, results, stacks, tmp_path):
     run, other = tiny.vary(start=tiny.vary(seed=1), teacher=tiny.vary(seed=2)), tiny.vary(seed=3)
     swept(run, other, keep=["history"])
-    assert {path.parent.name for path in results.rglob(HISTORY)} == {run.key, other.key}
+    assert {path.parent.name for path in results.rglob("history.parquet")} == {run.key, other.key}
     assert stacks[0] == [tiny.vary(seed=1), tiny.vary(seed=2), other]
     swept(other, keep=["history"], results=tmp_path / "alone")
     alike(load_history([other]), load_history([other], tmp_path / "alone"))
@@ -726,7 +726,7 @@ DAMAGE = {
 @pytest.mark.parametrize("how", DAMAGE)
 def test_a_damaged_history_is_noticed_and_the_run_trained_again(how, tiny, results, stacks):
     table = swept(tiny, keep=["history"])
-    history, file = load_history([tiny]), results / tiny.key / HISTORY
+    history, file = load_history([tiny]), results / tiny.key / "history.parquet"
     if DAMAGE[how]:
         file.write_bytes(DAMAGE[how](file.read_bytes()))
     else:
@@ -744,7 +744,7 @@ def test_a_damaged_history_is_noticed_and_the_run_trained_again(how, tiny, resul
 def test_no_flipped_bit_of_a_history_goes_unnoticed_that_changes_a_number(tiny, results):
     run = tiny.vary(epochs=2)
     swept(run, keep=["history"])
-    store, rng, file = Store(results), random.Random(0), results / run.key / HISTORY
+    store, rng, file = Store(results), random.Random(0), results / run.key / "history.parquet"
     content, rows, noticed = file.read_bytes(), store.history(run), 0
     for position in rng.sample(range(len(content)), 250):
         flipped = bytes([content[position] ^ 1 << rng.randrange(8)])
@@ -852,3 +852,32 @@ def test_a_layer_wise_step_that_would_prune_nothing_is_refused() -> None:
 def test_milestones_are_refused_by_the_field_that_limits_them() -> None:
     with pytest.raises(ConfigError, match="lie between 1 and retrain_epochs − 1 = 2"):
         RunConfig(epochs=10, retrain_epochs=3, milestones=[5])
+
+
+def test_a_complete_run_stays_as_it_is_until_it_has_been_trained_again(tiny, results, monkeypatch):
+    """Another notebook may be reading it; what was kept of it before is kept again."""
+    run = tiny.vary(rounds=3)
+    table, store = swept(run, keep=[1, "history"]), Store(results)
+    history, seen = load_history([run]), []
+    real = Store.save_round
+
+    def watched(self, *arguments):
+        seen.append((len(store.rows(run)), store.tensors(run, 1).keys(), len(store.history(run))))
+        return real(self, *arguments)
+
+    monkeypatch.setattr(Store, "save_round", watched)
+    alike(swept(run, keep=[2]), table)
+    assert len(seen) == 4 and {(rows, epochs) for rows, _, epochs in seen} == {(4, 4)}
+    assert {1, 2} <= store.kept(run) and "history" in store.kept(run)
+    alike(load_history([run]), history)
+    assert [path.name for path in (results / ".again").iterdir() if path.name != ".locks"] == []
+
+
+def test_a_run_stopped_while_it_is_trained_again_goes_on_and_keeps_the_old_one_meanwhile(tiny, results, stacks):
+    run = tiny.vary(rounds=3)
+    table = swept(run, keep=())
+    stop_after(2, results, run, keep=[1])
+    alike(swept(run, keep=()), table)  # nothing is wanted that it lacks
+    stacks.clear()
+    alike(swept(run, keep=[1]), table)
+    assert 1 in Store(results).kept(run)

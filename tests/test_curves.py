@@ -114,6 +114,20 @@ def test_a_seeds_depth_is_read_where_the_other_seeds_have_their_valley():
     assert np.isnan(curves.depth(a_table([dip]).iloc[:0]).value)
 
 
+def test_valleys_in_different_places_are_neither_found_nor_denied():
+    """Each seed has a valley of ten points, in a round of its own."""
+    rounds = np.arange(25)
+    apart = np.stack([0.6 - 0.1 * np.exp(-((rounds - place) ** 2)) for place in (6, 11, 16)])
+    found = curves.depth_over_seeds(100 * apart)
+    assert found.value < 2 < found.high and found.high >= 9.9
+    said = judge("", paper="", dataset="", measured="", effect=found, expected="above", threshold=2)
+    assert said.verdict == "inconclusive"
+    together = curves.depth_over_seeds(100 * np.stack([apart[0], apart[0] + 0.1, apart[0] - 0.1]))
+    assert (together.value, together.low, together.high) == pytest.approx((10, 10, 10))
+    falling = curves.depth_over_seeds(np.stack([np.linspace(90, 10, 9)] * 3))
+    assert (falling.value, falling.low, falling.high) == (0, 0, 0)
+
+
 def test_wiggles_alone_are_not_taken_for_a_valley():
     rng = np.random.default_rng(0)
     flat_then_falling = np.r_[np.full(22, 0.6), np.linspace(0.58, 0.2, 8)]
@@ -160,8 +174,10 @@ def test_phases_by_hand():
     # From 0.80 to 0.60 and back: critical below 0.70, sweet again from there, collapsed once below it.
     expected = ["light"] * 3 + ["critical"] * 3 + ["sweet"] * 3 + ["collapsed"] * 2
     assert phases(train, test) == expected
-    assert phases(np.array([1.0, 0.96, 0.94, 1.0]), np.array([0.9, 0.9, 0.9, 0.9])) == ["light"] * 2 + ["collapsed"] * 2
-    assert phases(np.ones(3), np.array([0.9, 0.86, 0.84])) == ["light", "light", "collapsed"]
+    falling = np.array([0.9, 0.86, 0.84, 0.5])
+    assert phases(np.array([1.0, 0.96, 0.94, 1.0]), falling) == ["light"] * 2 + ["collapsed"] * 2
+    assert phases(np.ones(4), falling) == ["light"] * 4  # train accuracy holds
+    assert phases(falling, np.array([0.6, 0.7, 0.8, 0.9])) == ["light"] * 4  # test accuracy rises
     assert phases(np.ones(3), np.full(3, 0.9)) == ["light"] * 3
 
 
