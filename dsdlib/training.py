@@ -536,12 +536,13 @@ def evaluate(
     rows: Tensor | None,
     labels: Tensor,
     states: NeuronStates | None = None,
-    batch_size: int = 1000,
+    batch_size: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Losses and whether each answer was right, both (runs, n), of inputs ``x[rows]`` ((runs, n) positions) or, with
     ``rows`` None, of all ``x`` for every run. BatchNorm uses its running statistics. ``states`` counts the neurons
-    switched on."""
+    switched on. Batches are such as a processor's cache holds, or a GPU is busy with."""
     network.module.eval()
+    batch_size = batch_size or (1000 if weights.is_cuda else 200)
     losses, correct = [], []
     for start in range(0, labels.shape[1], batch_size):
         part = slice(start, start + batch_size)
