@@ -118,8 +118,13 @@ def paired(one: pd.DataFrame, other: pd.DataFrame, statistic: Callable[[np.ndarr
 
 
 def depth_difference(one: pd.DataFrame, other: pd.DataFrame) -> Interval:
-    """By how many points the valley of ``one`` is deeper than that of ``other``."""
-    return over_seeds(100 * (depths_by_seed(by_seed(one)) - depths_by_seed(by_seed(other))), float)
+    """By how many points the valley of ``one`` is deeper than that of ``other``. The interval holds that of the seeds'
+    own prominences as well, as in `depth_over_seeds`: seeds may differ in where their valleys are."""
+    pair = [100 * by_seed(table) for table in (one, other)]
+    common = over_seeds(depths_by_seed(pair[0]) - depths_by_seed(pair[1]), float)
+    first, second = (np.array([valley(curve).depth for curve in curves]) for curves in pair)
+    own = over_seeds(first - second, float)
+    return replace(common, low=min(common.low, own.low), high=max(common.high, own.high))
 
 
 def largest_lead(one: pd.DataFrame, other: pd.DataFrame) -> Interval:

@@ -69,8 +69,10 @@ def paths(
     """Straight lines from each run's ``start`` (α = 0) to where its dense round has led (α = 1).
 
     A row a run and α: ``key``, ``seed``, ``start_round``, ``alpha``, and train and test accuracy and loss. BatchNorm's
-    statistics are interpolated too. Raises `ConfigError` for a run without a start.
+    statistics are interpolated too. Raises `ConfigError` for a run without a start, and for no steps.
     """
+    if steps < 1:
+        raise ConfigError(f"steps = {steps}: at least 1")
     if astray := [run.key for run in runs if run.start is None]:
         raise ConfigError(f"paths: run {astray[0]} has no start to come from")
     how = _path, f"path-{steps}"
@@ -108,7 +110,9 @@ def slices(
     """
     if steps < 2 or steps % 2:
         raise ConfigError(f"steps = {steps}: an even number from 2, so that the middle is a point")
-    how = _slices, f"slices-{radius:g}-{steps}-{directions}"
+    if radius <= 0 or directions < 1:
+        raise ConfigError(f"radius = {radius}, directions = {directions}: more than 0, and at least 1")
+    how = _slices, f"slices-{float(radius)}-{steps}-{directions}"
     work = [joblib.delayed(_stored)(*how, run, (radius, steps, directions, device), results) for run in runs]
     return _gathered(work, jobs, "Slices", progress)
 
@@ -133,12 +137,12 @@ def _slices(
 def _stored(
     measure: Callable[..., list[dict[str, Any]]], name: str, run: RunConfig, how: tuple, results: Path | str | None
 ) -> list[dict[str, Any]]:
-    """From the store, else measured and put there."""
+    """From the store, else measured and put there, while nobody trains the run anew."""
     store = Store(results)
-    if rows := store.measured(run, name):
-        return rows
-    rows = measure(run, *how, results)
-    store.save_measured(run, name, rows)
+    with store.locked([run]):
+        if not (rows := store.measured(run, name)):
+            rows = measure(run, *how, results)
+            store.save_measured(run, name, rows)
     return rows
 
 

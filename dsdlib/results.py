@@ -2,8 +2,9 @@
 
 ``results/<key>/`` holds ``config.json``; ``rounds.parquet``, a row a round; ``provenance.json``; where it was asked
 for, ``history.parquet``, a row an epoch; and the weights and masks of some rounds, ``round_007.safetensors``: always
-the dense round, the best by validation accuracy and the last (from which a stopped run goes on). A file is there whole
-or not at all, whenever the process is killed.
+the dense round, the best by validation accuracy and the last (from which a stopped run goes on). What was measured on a
+run afterwards lies there too (``path-…``, ``slices-…``). A file is there whole or not at all, whenever the process is
+killed. ``results/.again`` is where complete runs are trained once more, for something that was not kept.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import shutil
 import subprocess
 import warnings
 import zlib
@@ -115,8 +115,9 @@ class Store:
         """A folder for the run, and the machine it is about to train on; ``again`` when it goes on."""
         folder = self.folder(config)
         folder.mkdir(exist_ok=True)
-        for stale in () if again else folder.glob("*.parquet"):
-            stale.unlink()
+        for file in () if again else folder.glob("*.parquet"):
+            if file.name != ROUNDS:  # which others may be reading; the first round replaces it
+                file.unlink()
         sessions = [*(self.provenance(config) if again else []), session]
         text = config.model_dump_json(indent=2)
         write_whole(folder / CONFIG, lambda path: path.write_text(text + "\n"))
@@ -193,12 +194,17 @@ class Store:
         return Store(self.root / ".again")
 
     def adopt(self, config: RunConfig) -> None:
-        """A run that was trained again takes the old one's place."""
-        again, old = self.again(), self.root / ".again" / f"{config.key}.old"
-        shutil.rmtree(old, ignore_errors=True)
-        self.folder(config).rename(old)
-        again.folder(config).rename(self.folder(config))
-        shutil.rmtree(old)
+        """A run that was trained again takes the old one's place, file by file, its table after the weights: whoever
+        reads it meanwhile finds a complete run, and so does the next call if this one is killed."""
+        folder, fresh = self.folder(config), self.again().folder(config)
+        folder.mkdir(exist_ok=True)
+        last = [ROUNDS, CONFIG, PROVENANCE]
+        files = sorted(fresh.iterdir(), key=lambda file: last.index(file.name) if file.name in last else -1)
+        for file in files:
+            file.replace(folder / file.name)
+        for stale in {file.name for file in folder.iterdir()} - {file.name for file in files}:
+            (folder / stale).unlink()
+        fresh.rmdir()
 
     def measured(self, config: RunConfig, name: str) -> list[dict[str, Any]]:
         """Rows that were measured on a run after its training, and saved; none where there are none."""

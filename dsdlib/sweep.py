@@ -233,11 +233,13 @@ def _carry_on(configs: list[RunConfig], wanted: Wanted, store: Store, device: to
     a stack that the memory does not hold. A complete run that lacks something wanted is trained once more beside what
     there is of it, which stays until then."""
     groups = defaultdict(list)
-    wanted = {c: wanted[c] | store.kept(c) if store.complete(c) else wanted[c] for c in configs}
+    wanted = {config: wanted[config] | store.kept(config) for config in configs}
     for config in configs:
         if not _finished(store, config, wanted[config]):
-            again = store.complete(config)
-            place = store.again() if again else store
+            place = store
+            if again := store.complete(config):
+                place = store.again()
+                place.set_aside_if_changed(config, imp.identity(config))
             groups[again, _resumable(place, config, wanted[config])].append(config)
     for (again, first), group in groups.items():
         try:

@@ -1,10 +1,12 @@
 """Choices of a run: where weights compete and of which network, by what, from what it begins, how long it is retrained;
 and what is measured of it on the way. Each against plain PyTorch, brute force, or the same run without the choice."""
 
+import json
 import random
 import shutil
 import sys
 import warnings
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -854,6 +856,10 @@ def test_milestones_are_refused_by_the_field_that_limits_them() -> None:
         RunConfig(epochs=10, retrain_epochs=3, milestones=[5])
 
 
+def again(results):
+    return [path.name for path in (results / ".again").iterdir() if path.name != ".locks"]
+
+
 def test_a_complete_run_stays_as_it_is_until_it_has_been_trained_again(tiny, results, monkeypatch):
     """Another notebook may be reading it; what was kept of it before is kept again."""
     run = tiny.vary(rounds=3)
@@ -870,7 +876,7 @@ def test_a_complete_run_stays_as_it_is_until_it_has_been_trained_again(tiny, res
     assert len(seen) == 4 and {(rows, epochs) for rows, _, epochs in seen} == {(4, 4)}
     assert {1, 2} <= store.kept(run) and "history" in store.kept(run)
     alike(load_history([run]), history)
-    assert [path.name for path in (results / ".again").iterdir() if path.name != ".locks"] == []
+    assert again(results) == []
 
 
 def test_a_run_stopped_while_it_is_trained_again_goes_on_and_keeps_the_old_one_meanwhile(tiny, results, stacks):
@@ -881,3 +887,47 @@ def test_a_run_stopped_while_it_is_trained_again_goes_on_and_keeps_the_old_one_m
     stacks.clear()
     alike(swept(run, keep=[1]), table)
     assert 1 in Store(results).kept(run)
+
+
+@pytest.mark.parametrize("moved", [0, 1, 3, 5])
+def test_a_kill_while_a_run_takes_the_old_ones_place_loses_nothing(moved, tiny, results, stacks, monkeypatch):
+    """Killed after so many of its files were moved."""
+    run = tiny.vary(rounds=3)
+    table = swept(run, keep=())
+    real, done = Path.replace, []
+
+    def replace(self, target):
+        if self.parent.parent.name == ".again" and not self.name.endswith(".part"):
+            if len(done) == moved:
+                raise Stop
+            done.append(self)
+        return real(self, target)
+
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        patch.setattr(Path, "replace", replace)
+        swept(run, keep=[1, "history"])
+    alike(sweep([run], progress=False), table)
+    stacks.clear()
+    alike(swept(run, keep=[1, "history"]), table)
+    store = Store(results)
+    assert {1, "history"} <= store.kept(run)
+    assert len(load_history([run])) == 4
+    assert load_model(run, 1) is not None
+
+
+def test_what_was_begun_again_with_other_data_is_not_gone_on_with(tiny, results):
+    run = tiny.vary(rounds=3)
+    swept(run, keep=())
+    stop_after(2, results, run, keep=[1])
+    file = results / ".again" / run.key / "provenance.json"
+    file.write_text(json.dumps([json.loads(file.read_text())[0] | {"data_sha256": "another"}]))
+    with pytest.warns(UserWarning, match="data_sha256 is no longer what it was"):
+        swept(run, keep=[1])
+    assert 1 in Store(results).kept(run)
+
+
+def test_a_run_that_goes_on_keeps_what_was_kept_of_it(tiny, results):
+    run = tiny.vary(rounds=3)
+    stop_after(3, results, run, keep=[1, "history"])
+    swept(run, keep=())
+    assert {1, "history"} <= Store(results).kept(run)

@@ -128,6 +128,16 @@ def test_valleys_in_different_places_are_neither_found_nor_denied():
     assert (falling.value, falling.low, falling.high) == (0, 0, 0)
 
 
+def test_a_difference_of_depths_is_not_made_by_where_the_valleys_are():
+    rounds = np.arange(25)
+    apart = a_table([list(0.6 - 0.1 * np.exp(-((rounds - place) ** 2))) for place in (6, 11, 16)])
+    together = a_table([list(0.6 - 0.1 * np.exp(-((rounds - 11) ** 2)))] * 3)
+    found = curves.depth_difference(together, apart)
+    assert found.value > 2 and found.low <= 0.01 and found.high >= found.value
+    same = curves.depth_difference(together, together)
+    assert (same.value, same.low, same.high) == (0, 0, 0)
+
+
 def test_wiggles_alone_are_not_taken_for_a_valley():
     rng = np.random.default_rng(0)
     flat_then_falling = np.r_[np.full(22, 0.6), np.linspace(0.58, 0.2, 8)]

@@ -93,7 +93,7 @@ def test_processes_change_nothing_and_what_was_measured_stays(solved, monkeypatc
     assert first["offset"].tolist() == pytest.approx([-1, -2 / 3, -1 / 3, 0, 1 / 3, 2 / 3, 1] * 3) and 0 in set(
         first["offset"]
     )
-    files = [store / run.key / "slices-1-6-1.parquet" for run in runs[:3]]
+    files = [store / run.key / "slices-1.0-6-1.parquet" for run in runs[:3]]
     assert all(file.is_file() for file in files)
     files[0].unlink()
     files[1].write_bytes(files[1].read_bytes()[:99])
@@ -112,6 +112,10 @@ def test_processes_change_nothing_and_what_was_measured_stays(solved, monkeypatc
 def test_what_cannot_be_drawn_is_refused_by_name() -> None:
     with pytest.raises(ConfigError, match=f"run {LENET.key} has no start to come from"):
         landscape.paths([LENET])
+    with pytest.raises(ConfigError, match="steps = 0: at least 1"):
+        landscape.paths([LENET.vary(start=LENET)], 0)
+    with pytest.raises(ConfigError, match="radius = 0, directions = 3: more than 0"):
+        landscape.slices([LENET], 0)
     for steps in (3, 0):
         with pytest.raises(ConfigError, match=f"steps = {steps}: an even number from 2"):
             landscape.slices([LENET], steps=steps)
