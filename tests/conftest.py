@@ -1,8 +1,11 @@
 """What several test files share."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import matplotlib as mpl
 import pytest
+from matplotlib import pyplot as plt
 
 from dsdlib import RunConfig
 
@@ -21,3 +24,12 @@ def tiny() -> RunConfig:
     return RunConfig(
         model="mlp", model_args={"depth": 1, "width": 8}, epochs=1, milestones=[], rounds=2, noise_rate=0.2
     )
+
+
+@pytest.fixture
+def closed_figures() -> Iterator[None]:
+    """Nothing is opened on a screen, and no figure stays open."""
+    mpl.use("Agg")
+    with mpl.rc_context():
+        yield
+    plt.close("all")

@@ -1,6 +1,5 @@
 """Figures hold what the table says: lines are means over seeds, bars reach the interval, axes read as they should."""
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,18 +9,11 @@ from matplotlib.colors import same_color, to_hex
 
 from dsdlib import plots
 
+pytestmark = pytest.mark.usefixtures("closed_figures")
+
 ROUNDS = 6
 SPARSITY = 1 - 0.8 ** np.arange(ROUNDS)
 MEASURES = ("test_accuracy", "train_accuracy", "train_accuracy_clean", "train_accuracy_corrupted", "entropy")
-
-
-@pytest.fixture(autouse=True)
-def closed_figures(monkeypatch):
-    """Nothing is opened on a screen, and no figure stays open."""
-    mpl.use("Agg")
-    with mpl.rc_context():
-        yield
-    plt.close("all")
 
 
 def a_table(seeds=3, **columns):
@@ -402,3 +394,25 @@ def test_places_are_drawn_where_the_valley_counts():
     assert bottom == pytest.approx([np.nan, 90, 95], nan_ok=True)
     assert peak == pytest.approx([np.nan, 98, 99], nan_ok=True)
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["10", "20", "30"]
+
+
+def test_lines_are_means_over_seeds_along_a_dense_axis_one_for_each_start():
+    steps = np.linspace(0, 1, 5)
+    rows = [
+        {"Start": name, "seed": seed, "alpha": alpha, "loss": level + seed - 2 * alpha}
+        for name, level in (("light", 3.0), ("sweet", 7.0))
+        for seed in (0, 2)
+        for alpha in steps
+    ]
+    ax = plots.lines(pd.DataFrame(rows), "alpha", "loss", "Start", "α", "Train loss")
+    found = [line.get_ydata() for line in ax.lines if len(line.get_xdata()) == len(steps)]
+    for line, level in zip(found, (3.0, 7.0), strict=True):
+        np.testing.assert_allclose(line, level + 1 - 2 * steps)
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("α", "Train loss")
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["light", "sweet"]
+
+
+def test_a_panel_may_have_fewer_ticks():
+    ax = plt.subplots()[1]
+    plots.sparsity_axis(ax, 0.99, plots.FEW_TICKS)
+    assert [f"{tick:g}" for tick in ax.get_xticks()] == ["0", "0.8", "0.95", "0.99"]

@@ -9,17 +9,10 @@ from matplotlib.colors import same_color
 
 from dsdlib import display, plots, theory
 
+pytestmark = pytest.mark.usefixtures("closed_figures")
+
 RATIOS = (0.5, 0.8, 2.0, 5.0)
 NAMES = ("magnitude", "magnitude, retrained", "informative features only")
-
-
-@pytest.fixture(autouse=True)
-def closed_figures():
-    """Nothing is opened on a screen, and no figure stays open."""
-    mpl.use("Agg")
-    with mpl.rc_context():
-        yield
-    plt.close("all")
 
 
 def tables():

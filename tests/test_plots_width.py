@@ -1,6 +1,5 @@
 """Figures over the width of a network: lines are means over seeds, published points lie where they were read."""
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,17 +8,10 @@ from matplotlib.colors import same_color
 
 from dsdlib import plots, published
 
+pytestmark = pytest.mark.usefixtures("closed_figures")
+
 WIDTHS = (1, 5, 8, 50)
 NAMES = ("dense", "pruned s=5, retrained", "pruned s=8, retrained")
-
-
-@pytest.fixture(autouse=True)
-def closed_figures():
-    """Nothing is opened on a screen, and no figure stays open."""
-    mpl.use("Agg")
-    with mpl.rc_context():
-        yield
-    plt.close("all")
 
 
 @pytest.fixture
