@@ -22,7 +22,7 @@ from dsdlib.entropy import NeuronStates, entropy_columns
 from dsdlib.geometry import learning_distance
 from dsdlib.pruning import layer_names, plan, prunable, prune
 from dsdlib.seeding import torch_generator
-from dsdlib.training import FAST, PLAIN, Engine, Lessons, Network, Recipe, evaluate, train
+from dsdlib.training import FAST, PLAIN, Engine, Lessons, Network, Recipe, evaluate, scored, train
 
 # Fields in which runs of one stack may differ; all others they share.
 PER_RUN = {"seed", "noise_kind", "noise_rate", "noise_labels", "lr", "weight_decay"}
@@ -286,15 +286,12 @@ class Stack:
         """Accuracies and losses of some of the runs after an epoch of training, a row a run; ``weights`` are theirs."""
         rows, labels = (part[runs] for part in self.validation)
         tests, everywhere, truth = self._tests()
-        columns = {}
-        for name, asked in {
+        parts = {
             "train": (self.lessons.x, self.lessons.rows[runs], self.lessons.labels[runs]),
             "validation": (self.lessons.x, rows, labels),
             "test": (tests, everywhere, truth[runs]),
-        }.items():
-            loss, right = evaluate(self.network, weights, *asked)
-            columns[f"{name}_accuracy"], columns[f"{name}_loss"] = right.double().mean(1), loss.double().mean(1)
-        return _by_run(columns, len(runs))
+        }
+        return _by_run(scored(self.network, weights, parts), len(runs))
 
     def measure(self, state: State, round_: int) -> list[dict[str, Any]]:
         """A row a run: everything measured at the end of the round (the last epoch)."""
@@ -310,9 +307,8 @@ class Stack:
             "train_accuracy_clean": _mean_where(right, ~self.corrupted),
             "corrupted_fraction": self.corrupted.double().mean(1),
         }
-        for name, asked in {"validation": (lessons.x, *self.validation), "test": self._tests()}.items():
-            loss, right = evaluate(network, state.weights, *asked)
-            columns |= {f"{name}_accuracy": right.double().mean(1), f"{name}_loss": loss.double().mean(1)}
+        parts = {"validation": (lessons.x, *self.validation), "test": self._tests()}
+        columns |= scored(network, state.weights, parts)
         columns["pruned_test_accuracy"] = torch.full_like(columns["test_accuracy"], torch.nan)
         if state.untrained is not None:
             columns["pruned_test_accuracy"] = state.untrained

@@ -21,7 +21,7 @@ from dsdlib.imp import Stack, resolve_device
 from dsdlib.results import Store
 from dsdlib.seeding import torch_generator
 from dsdlib.sweep import load_model
-from dsdlib.training import Network, evaluate, settings
+from dsdlib.training import Network, scored, settings
 
 AT_ONCE = 4  # points in a stack: more were measured to be slower, as they leave the processor's cache
 
@@ -48,13 +48,10 @@ class Place:
         return [{**whose, **dict(zip(columns, row, strict=True))} for row in zip(*columns.values(), strict=True)]
 
     def _measured(self, points: Tensor, buffers: Tensor, parts: Sequence[str]) -> dict[str, Tensor]:
-        network, device, columns = self.stack.network, self.stack.device, {}
+        network, device = self.stack.network, self.stack.device
         network.set_buffers(_named(buffers[0].to(device), network))
-        for part in parts:
-            x, y = self.data[part]
-            loss, right = evaluate(network, points.to(device), x, None, y.expand(len(points), -1))
-            columns |= {f"{part}_accuracy": right.double().mean(1), f"{part}_loss": loss.double().mean(1)}
-        return columns
+        asked = {part: (self.data[part][0], None, self.data[part][1].expand(len(points), -1)) for part in parts}
+        return scored(network, points.to(device), asked)
 
 
 def paths(

@@ -557,3 +557,14 @@ def evaluate(
     if not losses:
         return labels.float(), labels.bool()
     return torch.cat(losses, 1), torch.cat(correct, 1)
+
+
+def scored(
+    network: Network, weights: Tensor, parts: dict[str, tuple[Tensor, Tensor | None, Tensor]]
+) -> dict[str, Tensor]:
+    """Mean ``<part>_accuracy`` and ``<part>_loss``, each (runs,), of parts of the data: `evaluate`'s x, rows, y."""
+    columns = {}
+    for name, part in parts.items():
+        loss, right = evaluate(network, weights, *part)
+        columns |= {f"{name}_accuracy": right.double().mean(1), f"{name}_loss": loss.double().mean(1)}
+    return columns

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 import pytest
+import torch
 from matplotlib import pyplot as plt
 
 from dsdlib import RunConfig
@@ -33,3 +34,11 @@ def closed_figures() -> Iterator[None]:
     with mpl.rc_context():
         yield
     plt.close("all")
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -24,6 +24,7 @@ from dsdlib.seeding import torch_generator
 from dsdlib.sparse import thin_layers
 from dsdlib.training import Engine
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 CPU = torch.device("cpu")
 LENET = RunConfig(epochs=2, milestones=(1,), rounds=2, noise_rate=0.2, model_args={"width": 0.1})
 VGG = LENET.vary(model="vgg_like", model_args={"depth": 2, "width": 4}, batch_size=256)
@@ -64,14 +65,6 @@ def normed(input_shape, classes):
 
 class Stop(BaseException):
     """In place of a killed process: nothing catches it."""
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

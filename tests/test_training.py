@@ -15,17 +15,10 @@ from dsdlib.geometry import learning_distance
 from dsdlib.seeding import torch_generator
 from dsdlib.training import Lessons, Network, Recipe, evaluate, train
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 CPU = torch.device("cpu")
 LENET = RunConfig(epochs=2, milestones=(1,), rounds=2, noise_rate=0.2, model_args={"width": 0.1})
 VGG = LENET.vary(model="vgg_like", model_args={"depth": 2, "width": 4}, batch_size=256)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def carried(*configs, teachers=()):
