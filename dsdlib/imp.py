@@ -22,7 +22,7 @@ from dsdlib.entropy import NeuronStates, entropy_columns
 from dsdlib.geometry import learning_distance
 from dsdlib.pruning import layer_names, plan, prunable, prune
 from dsdlib.seeding import torch_generator
-from dsdlib.training import FAST, PLAIN, Engine, Lessons, Network, Recipe, evaluate, scored, train
+from dsdlib.training import FAST, PLAIN, Answer, Engine, Lessons, Network, Recipe, evaluate, scored, train
 
 # Fields in which runs of one stack may differ; all others they share.
 PER_RUN = {"seed", "noise_kind", "noise_rate", "noise_labels", "lr", "weight_decay"}
@@ -200,7 +200,7 @@ class Stack:
         return [torch_generator(config.seed, purpose, round_) for config in self.configs]
 
     def advance(
-        self, state: State, round_: int, after_epoch: Callable[[int, list[int], Tensor], None] | None = None
+        self, state: State, round_: int, after_epoch: Callable[[int, list[int], Answer], None] | None = None
     ) -> State:
         """Prune (but for round 0), put the weights back, train: the state at the end of the round."""
         start, rewinds = 0, self.shared.retraining == "weight_rewinding"
@@ -248,7 +248,7 @@ class Stack:
         for group, count in zip(self.groups, self.keep[round_], strict=True):
             masks = prune(scores, masks, group, count)
         self.network.set_buffers(buffers)
-        _, right = evaluate(self.network, weights * masks, *self._tests())
+        _, right = evaluate(self.network.answering(weights * masks), *self._tests())
         return State(weights, masks, buffers, right.double().mean(1))
 
     def _scores(self, state: State, round_: int) -> Tensor:
@@ -282,8 +282,8 @@ class Stack:
         """Images, all of them for every run, and their labels."""
         return self.test[0], None, self.test[1].expand(len(self.configs), -1)
 
-    def epoch(self, runs: list[int], weights: Tensor) -> list[dict[str, float]]:
-        """Accuracies and losses of some of the runs after an epoch of training, a row a run; ``weights`` are theirs."""
+    def epoch(self, runs: list[int], answer: Answer) -> list[dict[str, float]]:
+        """Accuracies and losses of some of the runs after an epoch of training, a row a run; ``answer`` is theirs."""
         rows, labels = (part[runs] for part in self.validation)
         tests, everywhere, truth = self._tests()
         parts = {
@@ -291,15 +291,14 @@ class Stack:
             "validation": (self.lessons.x, rows, labels),
             "test": (tests, everywhere, truth[runs]),
         }
-        return _by_run(scored(self.network, weights, parts), len(runs))
+        return _by_run(scored(answer, parts), len(runs))
 
     def measure(self, state: State, round_: int) -> list[dict[str, Any]]:
         """A row a run: everything measured at the end of the round (the last epoch)."""
         network, lessons = self.network, self.lessons
         network.set_buffers(state.buffers)
-        network.module.eval()
-        states = NeuronStates(network.stackable)
-        loss, right = evaluate(network, state.weights, lessons.x, lessons.rows, lessons.labels, states)
+        answer, states = network.answering(state.weights), NeuronStates(network.stackable)
+        loss, right = evaluate(answer, lessons.x, lessons.rows, lessons.labels, states)
         columns = {
             "train_accuracy": right.double().mean(1),
             "train_loss": loss.double().mean(1),
@@ -308,7 +307,7 @@ class Stack:
             "corrupted_fraction": self.corrupted.double().mean(1),
         }
         parts = {"validation": (lessons.x, *self.validation), "test": self._tests()}
-        columns |= scored(network, state.weights, parts)
+        columns |= scored(answer, parts)
         columns["pruned_test_accuracy"] = torch.full_like(columns["test_accuracy"], torch.nan)
         if state.untrained is not None:
             columns["pruned_test_accuracy"] = state.untrained
@@ -396,8 +395,8 @@ def run_rounds(
     for round_ in range(first, stack.shared.rounds + 1):
         started = time.perf_counter()
 
-        def look(epoch: int, runs: list[int], weights: Tensor, round_: int = round_) -> None:
-            after_epoch(round_, epoch, runs, stack.epoch(runs, weights))
+        def look(epoch: int, runs: list[int], answer: Answer, round_: int = round_) -> None:
+            after_epoch(round_, epoch, runs, stack.epoch(runs, answer))
 
         state = stack.advance(state, round_, look if after_epoch else None)
         rows = stack.measure(state, round_)

@@ -51,7 +51,7 @@ class Place:
         network, device = self.stack.network, self.stack.device
         network.set_buffers(_named(buffers[0].to(device), network))
         asked = {part: (self.data[part][0], None, self.data[part][1].expand(len(points), -1)) for part in parts}
-        return scored(network, points.to(device), asked)
+        return scored(network.answering(points.to(device)), asked)
 
 
 def paths(

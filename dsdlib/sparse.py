@@ -46,36 +46,40 @@ class Pattern:
 class ThinLayer:
     """The entries ``used``, (runs, outputs, inputs) bool, of a linear layer's weights; only they are computed with.
 
-    ``columns`` are the inputs that it is handed; None: all of them.
+    It is handed the neurons ``inputs``, (runs, inputs) bool, and makes the neurons ``outputs``, (runs, outputs) bool:
+    all of every run's, as (runs, neurons, n), or those that are left, one run's after another's, as (neurons, n).
     """
 
-    def __init__(self, used: Tensor, columns: Tensor | None = None):
-        self.places = used.nonzero(as_tuple=True)
-        run, out, into = self.places
-        if columns is not None:
-            used, into = used[:, :, columns], torch.searchsorted(columns, into)
-        runs, outputs, inputs = used.shape
-        row, column = run * outputs + out, run * inputs + into
-        self.pattern = Pattern(row, column, (runs * outputs, runs * inputs))
+    def __init__(self, used: Tensor, inputs: Tensor, outputs: Tensor):
+        self.places = run, out, into = used.nonzero(as_tuple=True)
+        self.made = outputs.nonzero(as_tuple=True)
+        self.shapes = [tuple(of.shape) if of.all() else (int(of.sum()),) for of in (outputs, inputs)]
+        row, column = _numbers(outputs)[run, out], _numbers(inputs)[run, into]
+        shape = int(outputs.sum()), int(inputs.sum())
+        self.pattern = Pattern(row, column, shape)
         self.order = torch.argsort(column, stable=True)
-        self.transposed = Pattern(column[self.order], row[self.order], (runs * inputs, runs * outputs))
+        self.transposed = Pattern(column[self.order], row[self.order], shape[::-1])
 
     def times(self, values: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
-        """The layer's output (runs, outputs, n) for its entries' values, a bias (runs, outputs) and x (runs, inputs,
-        n)."""
-        y = self.pattern.times(values, x.flatten(0, 1)).unflatten(0, (len(x), -1))
-        return y if bias is None else y.add_(bias.unsqueeze(2))
+        """The outputs for the entries' values, a bias (outputs,) and the inputs x."""
+        y = self.pattern.times(values, x.flatten(0, -2))
+        return (y if bias is None else y.add_(bias.unsqueeze(1))).view(*self.shapes[0], x.shape[-1])
 
     def slope(self, values: Tensor, slope: Tensor, x: Tensor) -> Tensor:
-        """The loss's slope by the entries' values, from that by the output, (runs, outputs, n)."""
+        """The loss's slope by the entries' values, from that by the outputs."""
         if not len(values):
             return values
         matrix = self.pattern.matrix(values)
-        return torch.sparse.sampled_addmm(matrix, slope.flatten(0, 1), x.flatten(0, 1).t(), beta=0.0).values()
+        return torch.sparse.sampled_addmm(matrix, slope.flatten(0, -2), x.flatten(0, -2).t(), beta=0.0).values()
 
     def back(self, values: Tensor, slope: Tensor) -> Tensor:
-        """The loss's slope by the input, (runs, inputs, n)."""
-        return self.transposed.times(values[self.order], slope.flatten(0, 1)).unflatten(0, (len(slope), -1))
+        """The loss's slope by the inputs."""
+        return self.transposed.times(values[self.order], slope.flatten(0, -2)).view(*self.shapes[1], slope.shape[-1])
+
+
+def _numbers(neurons: Tensor) -> Tensor:
+    """Of those (runs, neurons) that are there, from 0."""
+    return neurons.flatten().cumsum(0).view(neurons.shape) - 1
 
 
 def awake(masks: list[Tensor]) -> list[Tensor]:

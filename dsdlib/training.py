@@ -22,6 +22,9 @@ from dsdlib.sparse import ThinLayer, awake, linear_layers, thin_layers
 
 threshold_backward = torch.ops.aten.threshold_backward
 
+# Inputs (runs, n, …) → logits (runs, n, classes).
+Answer = Callable[[Tensor], Tensor]
+
 ELEMENTWISE = (nn.ReLU, nn.LeakyReLU, nn.Tanh, nn.Sigmoid, nn.GELU, nn.SiLU, nn.ELU, nn.Softplus, nn.Identity)
 
 
@@ -68,6 +71,11 @@ class Network:
             elif not isinstance(layer, nn.Flatten):
                 x = layer(x)
         return x.mT
+
+    def answering(self, weights: Tensor) -> Answer:
+        """Runs with such weights, (runs, parameters), as they answer when they are not learning."""
+        self.module.eval()
+        return partial(self, self.parameters(weights))
 
     @cached_property
     def compiled(self) -> Callable[[Tensor], Tensor]:
@@ -204,9 +212,9 @@ class StackLearner:
         whole_images: bool = False,
     ):
         self.module, self.weights, self.whole_images = network.module, weights, whole_images
-        self.whole = {name: part for name, part in weights.items() if name.removesuffix(".weight") not in thin}
+        self.whole = {name: part for name, part in weights.items() if name.rpartition(".")[0] not in thin}
         self.masks = [None if masks[name].all() else masks[name] for name in self.whole]
-        self.columns, self.thin, self.places, self.tape = None, {}, [], []
+        self.columns, self.thin, self.left, self.places, self.tape = None, {}, {}, [], []
         if thin:
             self._thin_out(masks, thin)
         self.parameters = [*self.whole.values(), *([self.vector] if thin else [])]
@@ -214,20 +222,29 @@ class StackLearner:
     def _thin_out(self, masks: dict[str, Tensor], thin: tuple[str, ...]) -> None:
         names = linear_layers(self.module)
         left = [masks[f"{name}.weight"].bool() for name in names]
-        asleep = []
-        for name, mask, outputs in zip(names, left, awake(left), strict=True):
+        inputs, asleep = torch.ones_like(left[0][:, 0]), []
+        for name, after, mask, outputs in zip(names, [*names[1:], None], left, awake(left), strict=True):
+            made = outputs if {name, after} <= {*thin} else torch.ones_like(outputs)
             if name in thin:
                 used = mask & outputs.unsqueeze(2)
                 if name == names[0] and not self.whole_images:
-                    self.columns = used.flatten(0, 1).any(0).nonzero().squeeze(1)
-                self.thin[name] = ThinLayer(used, self.columns if name == names[0] else None)
-                self.places.append((f"{name}.weight", self.thin[name].places))
+                    inputs = used.flatten(0, 1).any(0).expand_as(inputs)
+                    self.columns = inputs[0].nonzero().squeeze(1)
+                layer = self.thin[name] = ThinLayer(used, inputs, made)
+                self.places.append((f"{name}.weight", layer.places))
                 asleep.append((f"{name}.weight", (mask & ~used).nonzero(as_tuple=True)))
+                if f"{name}.bias" in self.weights:
+                    self.places.append((f"{name}.bias", layer.made))
+                    asleep.append((f"{name}.bias", (~made).nonzero(as_tuple=True)))
+            inputs = made
+        computed = [name for name, _ in self.places]
         self.places += asleep  # which lead to no answer: no product takes them, and the decay is all they learn
         self.vector = torch.cat([self.weights[name][at] for name, at in self.places])
         self.slope = torch.zeros_like(self.vector)
         self.masks.append(None)
-        self.left, self.left_slopes = (dict(zip(thin, self._parts(v), strict=False)) for v in (self.vector, self.slope))
+        self.left, self.left_slopes = (
+            dict(zip(computed, self._parts(v), strict=False)) for v in (self.vector, self.slope)
+        )
 
     def _parts(self, vector: Tensor) -> tuple[Tensor, ...]:
         return vector.split([len(at[0]) for _, at in self.places])
@@ -235,6 +252,12 @@ class StackLearner:
     def look(self, x: Tensor) -> Tensor:
         """Of inputs (n, …), what some weight that is left asks for; ``whole_images`` where others look at them too."""
         return x if self.columns is None else x.flatten(1)[:, self.columns]
+
+    def answering(self) -> Answer:
+        """`Network.answering` of what is learned so far, at the cost of what is left of it."""
+        if self.columns is None:
+            return self
+        return lambda x: self(x.flatten(2).mT[:, self.columns].mT)
 
     @torch.no_grad()
     def __call__(self, x: Tensor) -> Tensor:
@@ -245,9 +268,8 @@ class StackLearner:
         for name, layer in self.module.named_children():
             if isinstance(layer, nn.Linear):
                 self.tape.append((name, x))
-                bias = self.whole.get(f"{name}.bias")
-                thin = self.thin.get(name)
-                x = thin.times(self.left[name], bias, x) if thin else affine(self.whole[f"{name}.weight"], bias, x)
+                thin, parts = self.thin.get(name), self.left if name in self.thin else self.whole
+                x = (thin.times if thin else affine)(parts[f"{name}.weight"], parts.get(f"{name}.bias"), x)
             elif not isinstance(layer, nn.Flatten):
                 x, entry = _activated(layer, x)
                 self.tape.append((None, entry))
@@ -261,14 +283,16 @@ class StackLearner:
             if name is None:
                 slope = entry(slope)
                 continue
-            slopes[f"{name}.bias"], thin = slope.sum(2), self.thin.get(name)
+            weight, bias, thin = f"{name}.weight", f"{name}.bias", self.thin.get(name)
             if thin:
-                self.left_slopes[name].copy_(thin.slope(self.left[name], slope, entry))
+                self.left_slopes[weight].copy_(thin.slope(self.left[weight], slope, entry))
+                if bias in self.left:
+                    torch.sum(slope.flatten(0, -2), 1, out=self.left_slopes[bias])
             else:
-                slopes[f"{name}.weight"] = torch.bmm(slope, entry.mT)
+                slopes[weight], slopes[bias] = torch.bmm(slope, entry.mT), slope.sum(2)
             if name == first:
                 break
-            slope = thin.back(self.left[name], slope) if thin else torch.bmm(self.whole[f"{name}.weight"].mT, slope)
+            slope = thin.back(self.left[weight], slope) if thin else torch.bmm(self.whole[weight].mT, slope)
         return [*(slopes[name] for name in self.whole), *([self.slope] if self.thin else [])]
 
     def spread(self, values: Tensor) -> list[Tensor]:
@@ -313,6 +337,11 @@ class ModuleLearner:
 
     def look(self, x: Tensor) -> Tensor:
         return x
+
+    def answering(self) -> Answer:
+        self.write()
+        self.network.module.eval()
+        return partial(self.network, self.weights)
 
     def __call__(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.engine.bfloat16, cache_enabled=False):
@@ -381,8 +410,7 @@ class Step:
     def _images(self, positions: Tensor) -> Tensor:
         if self.recipe.augment:
             return self.x[torch.arange(len(positions), device=positions.device).unsqueeze(1), positions]
-        rows = self.lessons.rows.gather(1, positions)
-        return self.x.index_select(0, rows.flatten()).unflatten(0, rows.shape)
+        return _gathered(self.x, self.lessons.rows.gather(1, positions))
 
     @torch.no_grad()
     def _slope(self, positions: Tensor, x: Tensor, logits: Tensor) -> Tensor:
@@ -397,6 +425,11 @@ class Step:
             other = distillation_slope(logits.mT, lessons.taught(positions, x).mT, recipe.temperature)
             slope = alpha * other + (1 - alpha) * slope
         return slope.mT.contiguous()
+
+
+def _gathered(x: Tensor, rows: Tensor) -> Tensor:
+    """x[rows]."""
+    return x.index_select(0, rows.flatten()).unflatten(0, rows.shape)
 
 
 @torch.no_grad()
@@ -468,13 +501,13 @@ def train(
     start: int = 0,
     visits: dict[int, Callable[[Tensor], None]] | None = None,
     engine: Engine = PLAIN,
-    after_epoch: Callable[[int, list[int], Tensor], None] | None = None,
+    after_epoch: Callable[[int, list[int], Answer], None] | None = None,
 ) -> Tensor:
     """Train (runs, parameters) ``weights`` from iteration ``start`` to the recipe's end, and return them.
 
     Pruned weights (0 in ``masks``) are exactly zero after every step. ``generators`` draw each run's order of the data.
     ``visits`` are called with the weights before the steps of those numbers, ``after_epoch`` with the epoch, some of
-    the runs, and their weights. On the CPU, runs whose layers are thin enough are trained on what is left of them.
+    the runs, and their answers. On the CPU, runs whose layers are thin enough are trained on what is left of them.
     """
     network.module.train()
     learned, alike = weights * masks, [()] * len(weights)
@@ -489,17 +522,14 @@ def train(
         else:
             learner = ModuleLearner(network, parts, left, engine)
         step = Step(learner, lessons.of(runs), recipe.of(runs))
-        watch = None if after_epoch is None else partial(_watched, after_epoch, runs, own, step)
+        watch = None if after_epoch is None else partial(_watched, after_epoch, runs, step)
         _run_through(step, own, [generators[run] for run in runs], start, visits or {}, engine, watch)
         learned[runs] = own.detach().masked_fill_(masks[runs] == 0, 0.0)
     return learned
 
 
-def _watched(
-    after_epoch: Callable[[int, list[int], Tensor], None], runs: list[int], weights: Tensor, step: Step, epoch: int
-) -> None:
-    step.learner.write()
-    after_epoch(epoch, runs, weights)
+def _watched(after_epoch: Callable[[int, list[int], Answer], None], runs: list[int], step: Step, epoch: int) -> None:
+    after_epoch(epoch, runs, step.learner.answering())
     step.learner.module.train()
 
 
@@ -530,41 +560,37 @@ def _run_through(
 
 @torch.no_grad()
 def evaluate(
-    network: Network,
-    weights: Tensor,
+    answer: Answer,
     x: Tensor,
     rows: Tensor | None,
     labels: Tensor,
     states: NeuronStates | None = None,
     batch_size: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Losses and whether each answer was right, both (runs, n), of inputs ``x[rows]`` ((runs, n) positions) or, with
-    ``rows`` None, of all ``x`` for every run. BatchNorm uses its running statistics. ``states`` counts the neurons
-    switched on. Batches are such as a processor's cache holds, or a GPU is busy with."""
-    network.module.eval()
-    batch_size = batch_size or (1000 if weights.is_cuda else 200)
+    """Losses and whether each ``answer`` (`Network.answering`) was right, both (runs, n), of inputs ``x[rows]`` ((runs,
+    n) positions) or, with ``rows`` None, of all ``x`` for every run. BatchNorm uses its running statistics. ``states``
+    counts the neurons switched on. Batches are such as a processor's cache holds, or a GPU is busy with."""
+    batch_size = batch_size or (1000 if x.is_cuda else 192)
     losses, correct = [], []
     for start in range(0, labels.shape[1], batch_size):
         part = slice(start, start + batch_size)
         target = labels[:, part]
-        inputs = x[part].expand(len(weights), *x[part].shape) if rows is None else x[rows[:, part]]
+        inputs = x[part].expand(len(labels), *x[part].shape) if rows is None else _gathered(x, rows[:, part])
         if states is not None:
             states.rewind(target.shape[1])
         with states or nullcontext():
-            logits = network(network.parameters(weights), inputs)
-        losses.append(cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none").view_as(target))
-        correct.append(logits.argmax(2) == target)
+            logits = answer(inputs).mT
+        losses.append(cross_entropy(logits, target, reduction="none"))
+        correct.append(logits.max(1).indices == target)
     if not losses:
         return labels.float(), labels.bool()
     return torch.cat(losses, 1), torch.cat(correct, 1)
 
 
-def scored(
-    network: Network, weights: Tensor, parts: dict[str, tuple[Tensor, Tensor | None, Tensor]]
-) -> dict[str, Tensor]:
+def scored(answer: Answer, parts: dict[str, tuple[Tensor, Tensor | None, Tensor]]) -> dict[str, Tensor]:
     """Mean ``<part>_accuracy`` and ``<part>_loss``, each (runs,), of parts of the data: `evaluate`'s x, rows, y."""
     columns = {}
     for name, part in parts.items():
-        loss, right = evaluate(network, weights, *part)
+        loss, right = evaluate(answer, *part)
         columns |= {f"{name}_accuracy": right.double().mean(1), f"{name}_loss": loss.double().mean(1)}
     return columns

@@ -88,7 +88,8 @@ def test_counts_equal_a_loop_over_single_samples_whatever_the_batches(kind):
     for size in (23, 10, 1):
         states = NeuronStates(network.stackable)
         labels = torch.zeros(1, 23, dtype=torch.long)
-        evaluate(network, weights, x, torch.arange(23).unsqueeze(0), labels, states, batch_size=size)
+        answer, rows = network.answering(weights), torch.arange(23).unsqueeze(0)
+        evaluate(answer, x, rows, labels, states, batch_size=size)
         assert states.samples == 23
         assert len(states.on) == len(expected)
         for count, right in zip(states.on, expected, strict=True):
@@ -104,7 +105,7 @@ def test_counts_of_a_stack_are_each_runs_own():
     network = Network(models.mlp((1, 4, 4), 5, depth=3, width=7))
     weights = torch.stack([parameters_to_vector(n.parameters()).detach() for n in networks])
     states = NeuronStates(stacked=True)
-    evaluate(network, weights, x, rows, torch.zeros(3, 17, dtype=torch.long), states, batch_size=6)
+    evaluate(network.answering(weights), x, rows, torch.zeros(3, 17, dtype=torch.long), states, batch_size=6)
     for run in range(3):
         for count, right in zip(states.on, brute_force(networks[run], x[rows[run]]), strict=True):
             assert torch.equal(count[run], right)
@@ -151,7 +152,8 @@ def test_a_network_without_relus_has_no_entropy():
     network = Network(nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2)))
     states = NeuronStates(stacked=True)
     weights = parameters_to_vector(network.module.parameters()).detach().unsqueeze(0)
-    evaluate(network, weights, torch.randn(5, 4), None, torch.zeros(1, 5, dtype=torch.long), states)
+    answer, labels = network.answering(weights), torch.zeros(1, 5, dtype=torch.long)
+    evaluate(answer, torch.randn(5, 4), None, labels, states)
     assert entropy_columns(states) == {}
 
 

@@ -152,8 +152,13 @@ def test_neurons_that_lead_nowhere_sleep():
     assert first[0].nonzero().flatten().tolist() == [0] and second[0].nonzero().flatten().tolist() == [0, 1]
     assert answers.all()
     learner = StackLearner(network, network.parameters(masks.clone()), parts, ("1", "3", "5"))
-    assert [len(part) for part in learner._parts(learner.vector)[:3]] == [12, 1, 8]  # computed with, by layer
-    assert len(learner.vector) == sum(int(parts[f"{n}.weight"].sum()) for n in (1, 3, 5))  # and nothing is forgotten
+    sizes = {name: len(part) for name, part in learner.left.items()}  # computed with
+    assert sizes == {"1.weight": 12, "1.bias": 1, "3.weight": 1, "3.bias": 2, "5.weight": 8, "5.bias": 4}
+    learner(torch.randn(1, 16, 1, 3, 4))
+    hidden = [x.shape for name, x in learner.tape[1:] if name]
+    assert hidden == [(1, 16), (2, 16)]  # sleepers are not even there
+    left = sum(int(parts[f"{n}.weight"].sum()) for n in (1, 3, 5))
+    assert len(learner.vector) == left + 9 + 7 + 4  # and nothing is forgotten
 
 
 def test_inputs_that_nobody_asks_for_are_not_looked_at():

@@ -379,11 +379,11 @@ def test_evaluation_in_batches_is_that_of_all_at_once_and_of_nothing_is_empty():
     network = Network(imp.build(LENET))
     weights = torch.stack([vector(imp.build(LENET.vary(seed=s))) for s in (0, 1)])
     x, y = data.load("digits").test_x, data.load("digits").test_y.expand(2, -1)
-    small, whole = (evaluate(network, weights, x, None, y, batch_size=b) for b in (77, 10**6))
+    small, whole = (evaluate(network.answering(weights), x, None, y, batch_size=b) for b in (77, 10**6))
     torch.testing.assert_close(small[0], whole[0])
     assert torch.equal(small[1], whole[1])
     assert small[0].shape == small[1].shape == (2, 500)
-    assert evaluate(network, weights, x, y[:, :0], y[:, :0])[0].shape == (2, 0)
+    assert evaluate(network.answering(weights), x, y[:, :0], y[:, :0])[0].shape == (2, 0)
 
 
 def test_evaluation_uses_batchnorms_running_statistics_whatever_mode_the_module_is_in():
@@ -391,7 +391,8 @@ def test_evaluation_uses_batchnorms_running_statistics_whatever_mode_the_module_
     module.train()(3 + 2 * digits.train_x)
     network = Network(module)
     before = network.buffers()
-    loss, _ = evaluate(network, vector(module).unsqueeze(0), digits.test_x, None, digits.test_y.unsqueeze(0))
+    answer = network.answering(vector(module).unsqueeze(0))
+    loss, _ = evaluate(answer, digits.test_x, None, digits.test_y.unsqueeze(0))
     expected = cross_entropy(module.eval()(digits.test_x), digits.test_y, reduction="none").detach()
     torch.testing.assert_close(loss[0], expected, atol=1e-5, rtol=1e-4)
     assert all(torch.equal(buffer, before[name]) for name, buffer in network.buffers().items())
