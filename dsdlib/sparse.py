@@ -51,9 +51,8 @@ class ThinLayer:
     """
 
     def __init__(self, used: Tensor, inputs: Tensor, outputs: Tensor):
-        self.places = run, out, into = used.nonzero(as_tuple=True)
-        self.made = outputs.nonzero(as_tuple=True)
-        self.shapes = [tuple(of.shape) if of.all() else (int(of.sum()),) for of in (outputs, inputs)]
+        run, out, into = used.nonzero(as_tuple=True)
+        self.made, self.taken = (tuple(of.shape) if of.all() else (int(of.sum()),) for of in (outputs, inputs))
         row, column = _numbers(outputs)[run, out], _numbers(inputs)[run, into]
         shape = int(outputs.sum()), int(inputs.sum())
         self.pattern = Pattern(row, column, shape)
@@ -61,9 +60,9 @@ class ThinLayer:
         self.transposed = Pattern(column[self.order], row[self.order], shape[::-1])
 
     def times(self, values: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
-        """The outputs for the entries' values, a bias (outputs,) and the inputs x."""
-        y = self.pattern.times(values, x.flatten(0, -2))
-        return (y if bias is None else y.add_(bias.unsqueeze(1))).view(*self.shapes[0], x.shape[-1])
+        """The outputs for the entries' values, a bias for each output and the inputs x."""
+        y = self.pattern.times(values, x.flatten(0, -2)).view(*self.made, x.shape[-1])
+        return y if bias is None else y.add_(bias.unsqueeze(-1))
 
     def slope(self, values: Tensor, slope: Tensor, x: Tensor) -> Tensor:
         """The loss's slope by the entries' values, from that by the outputs."""
@@ -74,7 +73,7 @@ class ThinLayer:
 
     def back(self, values: Tensor, slope: Tensor) -> Tensor:
         """The loss's slope by the inputs."""
-        return self.transposed.times(values[self.order], slope.flatten(0, -2)).view(*self.shapes[1], slope.shape[-1])
+        return self.transposed.times(values[self.order], slope.flatten(0, -2)).view(*self.taken, slope.shape[-1])
 
 
 def _numbers(neurons: Tensor) -> Tensor:

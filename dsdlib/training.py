@@ -197,57 +197,46 @@ class Recipe:
 
 
 class StackLearner:
-    """A stack in training. Of its ``thin`` layers' weights it learns what is left, as one vector; of all else, the
-    whole, in views of the matrix of weights.
+    """A stack in training. What it learns is one vector: of its ``thin`` layers what is left, of all others the whole.
 
     Backpropagation is written out: autograd's own cost exceeds that of such small products.
     """
 
     def __init__(
-        self,
-        network: Network,
-        weights: dict[str, Tensor],
-        masks: dict[str, Tensor],
-        thin: tuple[str, ...],
-        whole_images: bool = False,
+        self, network: Network, weights: Tensor, masks: Tensor, thin: tuple[str, ...], whole_images: bool = False
     ):
-        self.module, self.weights, self.whole_images = network.module, weights, whole_images
-        self.whole = {name: part for name, part in weights.items() if name.rpartition(".")[0] not in thin}
-        self.masks = [None if masks[name].all() else masks[name] for name in self.whole]
-        self.columns, self.thin, self.left, self.places, self.tape = None, {}, {}, [], []
-        if thin:
-            self._thin_out(masks, thin)
-        self.parameters = [*self.whole.values(), *([self.vector] if thin else [])]
+        self.module, self.weights = network.module, weights
+        self.columns, self.thin, self.tape = None, {}, []
+        numbers = network.parameters(torch.arange(weights.numel(), device=weights.device).view_as(weights))
+        asleep = self._thin_out(network.parameters(masks), numbers, thin, whole_images) if thin else []
+        self.index = torch.cat([*(part.flatten() for part in numbers.values()), *asleep])
+        self.vector, mask = weights.flatten()[self.index], masks.flatten()[self.index]
+        self.mask, self.slope = None if mask.all() else mask, torch.zeros_like(self.vector)
+        self.parts, self.slopes = _views(self.vector, numbers), _views(self.slope, numbers)
 
-    def _thin_out(self, masks: dict[str, Tensor], thin: tuple[str, ...]) -> None:
-        names = linear_layers(self.module)
+    def _thin_out(
+        self, masks: dict[str, Tensor], numbers: dict[str, Tensor], thin: tuple[str, ...], whole_images: bool
+    ) -> list[Tensor]:
+        """Leave in ``numbers``, which are places in the matrix of weights, what thin layers compute with. The others,
+        which lead to no answer, are returned: the decay is all they learn."""
+        names, asleep = linear_layers(self.module), []
         left = [masks[f"{name}.weight"].bool() for name in names]
-        inputs, asleep = torch.ones_like(left[0][:, 0]), []
+        inputs = torch.ones_like(left[0][:, 0])
         for name, after, mask, outputs in zip(names, [*names[1:], None], left, awake(left), strict=True):
             made = outputs if {name, after} <= {*thin} else torch.ones_like(outputs)
             if name in thin:
-                used = mask & outputs.unsqueeze(2)
-                if name == names[0] and not self.whole_images:
+                weight, bias, used = f"{name}.weight", f"{name}.bias", mask & outputs.unsqueeze(2)
+                if name == names[0] and not whole_images:
                     inputs = used.flatten(0, 1).any(0).expand_as(inputs)
                     self.columns = inputs[0].nonzero().squeeze(1)
                 layer = self.thin[name] = ThinLayer(used, inputs, made)
-                self.places.append((f"{name}.weight", layer.places))
-                asleep.append((f"{name}.weight", (mask & ~used).nonzero(as_tuple=True)))
-                if f"{name}.bias" in self.weights:
-                    self.places.append((f"{name}.bias", layer.made))
-                    asleep.append((f"{name}.bias", (~made).nonzero(as_tuple=True)))
+                asleep.append(numbers[weight][mask & ~used])
+                numbers[weight] = numbers[weight][used]
+                if bias in numbers:
+                    asleep.append(numbers[bias][~made])
+                    numbers[bias] = numbers[bias][made].view(layer.made)
             inputs = made
-        computed = [name for name, _ in self.places]
-        self.places += asleep  # which lead to no answer: no product takes them, and the decay is all they learn
-        self.vector = torch.cat([self.weights[name][at] for name, at in self.places])
-        self.slope = torch.zeros_like(self.vector)
-        self.masks.append(None)
-        self.left, self.left_slopes = (
-            dict(zip(computed, self._parts(v), strict=False)) for v in (self.vector, self.slope)
-        )
-
-    def _parts(self, vector: Tensor) -> tuple[Tensor, ...]:
-        return vector.split([len(at[0]) for _, at in self.places])
+        return asleep
 
     def look(self, x: Tensor) -> Tensor:
         """Of inputs (n, …), what some weight that is left asks for; ``whole_images`` where others look at them too."""
@@ -268,42 +257,46 @@ class StackLearner:
         for name, layer in self.module.named_children():
             if isinstance(layer, nn.Linear):
                 self.tape.append((name, x))
-                thin, parts = self.thin.get(name), self.left if name in self.thin else self.whole
-                x = (thin.times if thin else affine)(parts[f"{name}.weight"], parts.get(f"{name}.bias"), x)
+                times = self.thin[name].times if name in self.thin else affine
+                x = times(self.parts[f"{name}.weight"], self.parts.get(f"{name}.bias"), x)
             elif not isinstance(layer, nn.Flatten):
                 x, entry = _activated(layer, x)
                 self.tape.append((None, entry))
         return x.mT[:, :n]
 
     @torch.no_grad()
-    def gradients(self, slope: Tensor) -> list[Tensor]:
-        """Of each of the parameters, from the loss's slope by the logits that the last call has given."""
-        slope, slopes, first = _padded(slope).mT, {}, next(name for name, _ in self.tape if name)
+    def gradients(self, slope: Tensor) -> Tensor:
+        """By the vector, from the loss's slope by the logits that the last call has given."""
+        slope, first = _padded(slope).mT, next(name for name, _ in self.tape if name)
         for name, entry in reversed(self.tape):
             if name is None:
                 slope = entry(slope)
                 continue
             weight, bias, thin = f"{name}.weight", f"{name}.bias", self.thin.get(name)
             if thin:
-                self.left_slopes[weight].copy_(thin.slope(self.left[weight], slope, entry))
-                if bias in self.left:
-                    torch.sum(slope.flatten(0, -2), 1, out=self.left_slopes[bias])
+                self.slopes[weight].copy_(thin.slope(self.parts[weight], slope, entry))
             else:
-                slopes[weight], slopes[bias] = torch.bmm(slope, entry.mT), slope.sum(2)
+                torch.bmm(slope, entry.mT, out=self.slopes[weight])
+            if bias in self.slopes:
+                torch.sum(slope, -1, out=self.slopes[bias])
             if name == first:
                 break
-            slope = thin.back(self.left[weight], slope) if thin else torch.bmm(self.whole[weight].mT, slope)
-        return [*(slopes[name] for name in self.whole), *([self.slope] if self.thin else [])]
+            slope = thin.back(self.parts[weight], slope) if thin else torch.bmm(self.parts[weight].mT, slope)
+        return self.slope
 
-    def spread(self, values: Tensor) -> list[Tensor]:
-        """One value a run, in a shape that goes with each of the parameters."""
-        spread = [values.view(-1, *[1] * (part.dim() - 1)) for part in self.whole.values()]
-        return [*spread, torch.cat([values[at[0]] for _, at in self.places])] if self.thin else spread
+    def spread(self, values: Tensor) -> Tensor:
+        """One value a run, in a shape that goes with the vector."""
+        return values[0] if (values == values[0]).all() else values[self.index // self.weights.shape[1]]
 
     def write(self) -> None:
         """What was learned, to its place in the matrix of weights."""
-        for (name, at), part in zip(self.places, self._parts(self.vector) if self.thin else [], strict=True):
-            self.weights[name][at] = part
+        self.weights.view(-1)[self.index] = self.vector
+
+
+def _views(vector: Tensor, like: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The vector's first numbers, by name and in shapes like these."""
+    parts = vector[: sum(part.numel() for part in like.values())].split([part.numel() for part in like.values()])
+    return {name: part.view(shaped.shape) for (name, shaped), part in zip(like.items(), parts, strict=True)}
 
 
 def _padded(x: Tensor) -> Tensor:
@@ -326,14 +319,14 @@ def _activated(layer: nn.Module, x: Tensor) -> tuple[Tensor, Callable[[Tensor], 
 class ModuleLearner:
     """A run that has its stack to itself, in training: the module's own parameters, views of one vector."""
 
-    def __init__(self, network: Network, weights: dict[str, Tensor], masks: dict[str, Tensor], engine: Engine):
-        self.network, self.weights, self.engine = network, weights, engine
+    def __init__(self, network: Network, weights: Tensor, masks: Tensor, engine: Engine):
+        self.network, self.weights, self.engine = network, network.parameters(weights), engine
         self.module = network.compiled if engine.compiled else network.module
-        self.vector = torch.cat([_flat(part[0]) for part in weights.values()])
+        self.vector = torch.cat([_flat(part[0]) for part in self.weights.values()])
         for parameter, values in zip(network.module.parameters(), self.vector.split(network.sizes), strict=True):
             parameter.requires_grad_().data = _shaped(values, parameter.shape)
-        mask = torch.cat([_flat(part[0]) for part in masks.values()])
-        self.parameters, self.masks, self.answer = [self.vector], [None if mask.all() else mask], None
+        mask = torch.cat([_flat(part[0]) for part in network.parameters(masks).values()])
+        self.mask, self.answer = None if mask.all() else mask, None
 
     def look(self, x: Tensor) -> Tensor:
         return x
@@ -349,13 +342,13 @@ class ModuleLearner:
         self.answer = logits.to(self.vector.dtype).unsqueeze(0)
         return self.answer.detach()
 
-    def gradients(self, slope: Tensor) -> list[Tensor]:
+    def gradients(self, slope: Tensor) -> Tensor:
         parameters = list(self.network.module.parameters())
         parts = torch.autograd.grad(self.answer, parameters, slope, materialize_grads=True)
-        return [torch.cat([_flat(part) for part in parts])]
+        return torch.cat([_flat(part) for part in parts])
 
-    def spread(self, values: Tensor) -> list[Tensor]:
-        return [values]
+    def spread(self, values: Tensor) -> Tensor:
+        return values
 
     def write(self) -> None:
         for values, part in zip(self.vector.split(self.network.sizes), self.weights.values(), strict=True):
@@ -370,61 +363,59 @@ class Step:
 
     def __init__(self, learner: StackLearner | ModuleLearner, lessons: Lessons, recipe: Recipe):
         self.learner, self.lessons, self.recipe = learner, lessons, recipe
-        self.velocity = [torch.zeros_like(part) for part in learner.parameters]
-        self.squares = [torch.zeros_like(part) for part in learner.parameters] if recipe.optimizer == "adam" else []
-        self.taken = torch.zeros((), dtype=lessons.x.dtype, device=lessons.x.device)
-        self.decay = learner.spread(recipe.weight_decay) if recipe.weight_decay.any() else [None] * len(self.velocity)
-        self.rate = self._rates(0)
-        self.momentum = (
-            torch.tensor(recipe.momentum, dtype=lessons.x.dtype, device=lessons.x.device) if recipe.momentum else None
-        )
+        one = dict(dtype=lessons.x.dtype, device=lessons.x.device)
+        self.velocity = torch.zeros_like(learner.vector)
+        self.square = torch.zeros_like(learner.vector) if recipe.optimizer == "adam" else None
+        self.taken = torch.zeros((), **one)
+        self.decay = learner.spread(recipe.weight_decay) if recipe.weight_decay.any() else None
+        self.rate = self._rate(0)
+        self.momentum = torch.tensor(recipe.momentum, **one) if recipe.momentum else None
         self.x = None if recipe.augment else learner.look(lessons.x)
 
-    def _rates(self, epoch: int) -> list[Tensor]:
-        spread = self.learner.spread(self.recipe.lr * self.recipe.factor(epoch))
-        return [lr.clone() if mask is None else lr * mask for lr, mask in zip(spread, self.learner.masks, strict=True)]
+    def _rate(self, epoch: int) -> Tensor:
+        rate, mask = self.learner.spread(self.recipe.lr * self.recipe.factor(epoch)), self.learner.mask
+        return rate if mask is None else rate * mask
 
     def begin_epoch(self, epoch: int, generators: list[torch.Generator]) -> Sequence[Tensor]:
-        """Sets its learning rates and images; returns each batch's positions (runs, batch) in the runs' rows."""
-        rows = self.lessons.rows
+        """Sets its learning rates and images; returns the batches, each (3, runs, batch): positions in the runs' rows,
+        those rows, and their labels."""
+        rows, labels = self.lessons.rows, self.lessons.labels
         order = torch.stack([torch.randperm(rows.shape[1], generator=rng) for rng in generators]).to(rows.device)
-        for rate, new in zip(self.rate, self._rates(epoch), strict=True):
-            rate.copy_(new)
+        self.rate.copy_(self._rate(epoch))
         if self.recipe.augment:
             images = [augmented(self.lessons.x[r], g) for r, g in zip(rows, generators, strict=True)]
             self.x = torch.stack(images, out=self.x)
-        return order.split(self.recipe.batch_size, dim=1)
+        batches = torch.stack([order, rows.gather(1, order), labels.gather(1, order)])
+        return batches.split(self.recipe.batch_size, dim=2)
 
-    def __call__(self, positions: Tensor) -> None:
-        x = self._images(positions)
-        slope = self._slope(positions, x, self.learner(x))
-        parts = self.learner.parameters, self.learner.gradients(slope), self.velocity, self.rate, self.decay
-        self.taken += 1
-        if self.squares:
-            for part in zip(*parts, self.squares, strict=True):
-                _adam(*part, self.recipe.momentum, self.taken)
+    def __call__(self, batch: Tensor) -> None:
+        positions, rows, labels = batch
+        x = self._images(positions, rows)
+        gradient = self.learner.gradients(self._slope(positions, labels, x, self.learner(x)))
+        parts = self.learner.vector, gradient, self.velocity, self.rate, self.decay
+        if self.square is None:
+            _sgd(*parts, self.momentum)
         else:
-            for part in zip(*parts, strict=True):
-                _sgd(*part, self.momentum)
+            self.taken += 1
+            _adam(*parts, self.square, self.recipe.momentum, self.taken)
 
-    def _images(self, positions: Tensor) -> Tensor:
+    def _images(self, positions: Tensor, rows: Tensor) -> Tensor:
         if self.recipe.augment:
             return self.x[torch.arange(len(positions), device=positions.device).unsqueeze(1), positions]
-        return _gathered(self.x, self.lessons.rows.gather(1, positions))
+        return _gathered(self.x, rows)
 
     @torch.no_grad()
-    def _slope(self, positions: Tensor, x: Tensor, logits: Tensor) -> Tensor:
+    def _slope(self, positions: Tensor, labels: Tensor, x: Tensor, logits: Tensor) -> Tensor:
         """Of each run's mean loss by its logits, (runs, n, classes): of cross-entropy, it is softmax less the one-hot
         code of the labels."""
         lessons, recipe, n = self.lessons, self.recipe, logits.shape[1]
-        labels = lessons.labels.gather(1, positions).unsqueeze(1)
         slope = softmax(logits.mT)
-        slope.scatter_add_(1, labels, torch.full_like(slope[:, :1], -1.0)).div_(n)
+        slope.scatter_add_(1, labels.unsqueeze(1), torch.full_like(slope[:, :1], -1.0)).div_(n)
         if lessons.teachers:
             alpha = recipe.alpha.view(-1, 1, 1)
             other = distillation_slope(logits.mT, lessons.taught(positions, x).mT, recipe.temperature)
             slope = alpha * other + (1 - alpha) * slope
-        return slope.mT.contiguous()
+        return slope.mT
 
 
 def _gathered(x: Tensor, rows: Tensor) -> Tensor:
@@ -472,22 +463,22 @@ class Replayed:
         self.step, self.warm_up, self.done, self.graphs = step, warm_up, Counter(), {}
         self.stream, self.pool = torch.cuda.Stream(), torch.cuda.graph_pool_handle()
 
-    def __call__(self, positions: Tensor) -> None:
-        shape = positions.shape
+    def __call__(self, batch: Tensor) -> None:
+        shape = batch.shape
         self.done[shape] += 1
         if self.done[shape] <= self.warm_up:
             self.stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(self.stream):
-                self.step(positions)
+                self.step(batch)
             torch.cuda.current_stream().wait_stream(self.stream)
             return
         if shape not in self.graphs:
-            graph, place = torch.cuda.CUDAGraph(), positions.clone()
+            graph, place = torch.cuda.CUDAGraph(), batch.clone()
             with torch.cuda.graph(graph, pool=self.pool, stream=self.stream):
                 self.step(place)
             self.graphs[shape] = graph, place
         graph, place = self.graphs[shape]
-        place.copy_(positions)
+        place.copy_(batch)
         graph.replay()
 
 
@@ -515,12 +506,11 @@ def train(
         alike = thin_layers(network.module, network.parameters(masks))
     for thin in dict.fromkeys(alike):
         runs = [run for run, layers in enumerate(alike) if layers == thin]
-        own, left = learned[runs], network.parameters(masks[runs])
-        parts = network.parameters(own)
+        own = learned[runs]
         if network.stackable:
-            learner = StackLearner(network, parts, left, thin, whole_images=recipe.augment)
+            learner = StackLearner(network, own, masks[runs], thin, whole_images=recipe.augment)
         else:
-            learner = ModuleLearner(network, parts, left, engine)
+            learner = ModuleLearner(network, own, masks[runs], engine)
         step = Step(learner, lessons.of(runs), recipe.of(runs))
         watch = None if after_epoch is None else partial(_watched, after_epoch, runs, step)
         _run_through(step, own, [generators[run] for run in runs], start, visits or {}, engine, watch)
@@ -546,13 +536,13 @@ def _run_through(
     recipe, take = step.recipe, Replayed(step) if engine.graphed and weights.is_cuda else step
     steps = -(-step.lessons.rows.shape[1] // recipe.batch_size)
     for epoch in range(start // steps, recipe.epochs):
-        for number, positions in enumerate(step.begin_epoch(epoch, generators), epoch * steps):
+        for number, batch in enumerate(step.begin_epoch(epoch, generators), epoch * steps):
             if number < start:
                 continue
             if number in visits:
                 step.learner.write()
                 visits[number](weights)
-            take(positions)
+            take(batch)
         if watch is not None:
             watch(epoch)
     step.learner.write()

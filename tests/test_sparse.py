@@ -151,8 +151,8 @@ def test_neurons_that_lead_nowhere_sleep():
     first, second, answers = sparse.awake([parts[f"{n}.weight"] for n in (1, 3, 5)])
     assert first[0].nonzero().flatten().tolist() == [0] and second[0].nonzero().flatten().tolist() == [0, 1]
     assert answers.all()
-    learner = StackLearner(network, network.parameters(masks.clone()), parts, ("1", "3", "5"))
-    sizes = {name: len(part) for name, part in learner.left.items()}  # computed with
+    learner = StackLearner(network, masks.clone(), masks, ("1", "3", "5"))
+    sizes = {name: part.numel() for name, part in learner.parts.items()}  # computed with
     assert sizes == {"1.weight": 12, "1.bias": 1, "3.weight": 1, "3.bias": 2, "5.weight": 8, "5.bias": 4}
     learner(torch.randn(1, 16, 1, 3, 4))
     hidden = [x.shape for name, x in learner.tape[1:] if name]
@@ -167,7 +167,7 @@ def test_inputs_that_nobody_asks_for_are_not_looked_at():
     parts = network.parameters(masks)
     parts["1.weight"][0, :, 3:] = 0
     parts["1.weight"][1, :, [0, 1, 2, 4, 5, 6, 7, 8, 9, 10, 11]] = 0
-    learner = StackLearner(network, network.parameters(masks.clone()), parts, ("1",))
+    learner = StackLearner(network, masks.clone(), masks, ("1",))
     x = torch.randn(6, 1, 3, 4)
     assert torch.equal(learner.look(x), x.flatten(1)[:, :4])
 
