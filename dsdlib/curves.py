@@ -64,8 +64,8 @@ def over_seeds(curves: np.ndarray, statistic: Callable[[np.ndarray], float]) -> 
         warnings.simplefilter("ignore", DegenerateDataWarning)  # a resample without the place looked for: no bounds
         resampled = bootstrap(
             (np.arange(len(curves)),),
-            lambda chosen: float(statistic(curves[chosen].mean(0))),
-            vectorized=False,
+            lambda chosen, axis: np.array([float(statistic(mean)) for mean in curves[chosen].mean(1)]),
+            vectorized=True,
             n_resamples=1000,
             method="percentile",
             rng=np.random.default_rng(0),

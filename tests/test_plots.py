@@ -6,6 +6,7 @@ import pytest
 import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.colors import same_color, to_hex
+from scipy import stats
 
 from dsdlib import plots
 
@@ -212,6 +213,30 @@ def test_curves_are_means_over_seeds_within_what_the_seeds_have(x):
     assert legend(ax) == ["Noise rate", "0.2", "0.4"]
     assert ax.get_ylabel() == "Train accuracy (%)"
     assert (ax.get_xscale(), ax.xaxis.get_inverted()) == (("function", False) if x == "sparsity" else ("log", True))
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 10, 200])
+def test_an_interval_is_seaborns_own_and_scipys_but_for_chance(count):
+    values = pd.Series(np.random.default_rng(count).normal(3, 1, count))
+    low, high = plots.interval(values)
+    resampled = sns.algorithms.bootstrap(values, n_boot=1000, seed=0)
+    assert (low, high) == pytest.approx(tuple(np.percentile(resampled, [2.5, 97.5])))
+    if count == 1:
+        assert low == high == values[0]
+        return
+    many = {"n_resamples": 20000, "method": "percentile", "rng": np.random.default_rng(1)}
+    assert (low, high) == pytest.approx(tuple(stats.bootstrap((values,), np.mean, **many).confidence_interval), abs=0.1)
+
+
+def test_a_band_is_seaborns_own_where_seeds_are_missing_too():
+    table = a_table(seeds=5, h="a")
+    table.loc[(table["seed"] == 0) & (table["round"] == 2), "test_accuracy"] = np.nan
+    table = table[(table["seed"] == 0) | (table["round"] < ROUNDS - 1)]  # one seed at the end
+    own = sns.lineplot(table, x="sparsity", y="test_accuracy", errorbar=("ci", 95), seed=0, ax=plt.subplots()[1])
+    drawn_by_both = [ax.collections[0].get_paths() for ax in (own, plots.curves(table, "h"))]
+    for expected, found in zip(*drawn_by_both, strict=True):
+        np.testing.assert_allclose(found.vertices, expected.vertices)
+        assert len(np.unique(found.vertices[:, 0])) == ROUNDS - 1  # there is no interval of one
 
 
 def test_numbers_get_shades_of_one_colour_and_names_a_colour_each():
