@@ -28,21 +28,6 @@ def thin_layers(module: nn.Sequential, masks: dict[str, Tensor]) -> list[tuple[s
     return [tuple(name for name in large if dense[name][run] <= THIN) for run in range(len(next(iter(masks.values()))))]
 
 
-class Pattern:
-    """Where a matrix (rows, columns) has entries, in compressed sparse rows; ``row`` ascends."""
-
-    def __init__(self, row: Tensor, column: Tensor, shape: tuple[int, int]):
-        self.shape = shape
-        self.starts = torch.searchsorted(row, torch.arange(shape[0] + 1)).int()
-        self.column = column.int()
-
-    def matrix(self, values: Tensor) -> Tensor:
-        return torch.sparse_csr_tensor(self.starts, self.column, values, self.shape, check_invariants=False)
-
-    def times(self, values: Tensor, x: Tensor) -> Tensor:
-        return self.matrix(values) @ x if len(values) else x.new_zeros(self.shape[0], x.shape[1])
-
-
 class ThinLayer:
     """The entries ``used``, (runs, outputs, inputs) bool, of a linear layer's weights; only they are computed with.
 
@@ -53,27 +38,42 @@ class ThinLayer:
     def __init__(self, used: Tensor, inputs: Tensor, outputs: Tensor):
         run, out, into = used.nonzero(as_tuple=True)
         self.made, self.taken = (tuple(of.shape) if of.all() else (int(of.sum()),) for of in (outputs, inputs))
-        row, column = _numbers(outputs)[run, out], _numbers(inputs)[run, into]
-        shape = int(outputs.sum()), int(inputs.sum())
-        self.pattern = Pattern(row, column, shape)
-        self.order = torch.argsort(column, stable=True)
-        self.transposed = Pattern(column[self.order], row[self.order], shape[::-1])
+        self.shape = int(outputs.sum()), int(inputs.sum())
+        self.row, self.column = _numbers(outputs)[run, out], _numbers(inputs)[run, into]
+        self.order = torch.argsort(self.column, stable=True)
 
-    def times(self, values: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
-        """The outputs for the entries' values, a bias for each output and the inputs x."""
-        y = self.pattern.times(values, x.flatten(0, -2)).view(*self.made, x.shape[-1])
+    def learn(self, values: Tensor, slopes: Tensor) -> None:
+        """From now on the entries are ``values``, whatever becomes of them, and their slopes go to ``slopes``."""
+        self.values, self.turned = values, torch.empty_like(values)
+        self.matrix, self.slopes = (_matrix(self.row, self.column, part, self.shape) for part in (values, slopes))
+        turned = self.column[self.order], self.row[self.order]
+        self.transposed = _matrix(*turned, self.turned, self.shape[::-1])
+
+    def times(self, bias: Tensor | None, x: Tensor) -> Tensor:
+        """The outputs for a bias for each and the inputs x."""
+        y = _product(self.matrix, x.flatten(0, -2)).view(*self.made, x.shape[-1])
         return y if bias is None else y.add_(bias.unsqueeze(-1))
 
-    def slope(self, values: Tensor, slope: Tensor, x: Tensor) -> Tensor:
-        """The loss's slope by the entries' values, from that by the outputs."""
-        if not len(values):
-            return values
-        matrix = self.pattern.matrix(values)
-        return torch.sparse.sampled_addmm(matrix, slope.flatten(0, -2), x.flatten(0, -2).t(), beta=0.0).values()
+    def slope(self, slope: Tensor, x: Tensor) -> None:
+        """The loss's slope by the entries, from that by the outputs."""
+        if len(self.values):
+            sides = slope.flatten(0, -2), x.flatten(0, -2).t()
+            torch.sparse.sampled_addmm(self.matrix, *sides, beta=0.0, out=self.slopes)
 
-    def back(self, values: Tensor, slope: Tensor) -> Tensor:
+    def back(self, slope: Tensor) -> Tensor:
         """The loss's slope by the inputs."""
-        return self.transposed.times(values[self.order], slope.flatten(0, -2)).view(*self.taken, slope.shape[-1])
+        torch.index_select(self.values, 0, self.order, out=self.turned)
+        return _product(self.transposed, slope.flatten(0, -2)).view(*self.taken, slope.shape[-1])
+
+
+def _matrix(row: Tensor, column: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:
+    """In compressed sparse rows, of entries whose ``row`` ascends; it holds ``values`` themselves, not a copy."""
+    starts = torch.searchsorted(row, torch.arange(shape[0] + 1)).int()
+    return torch.sparse_csr_tensor(starts, column.int(), values, shape, check_invariants=False)
+
+
+def _product(matrix: Tensor, x: Tensor) -> Tensor:
+    return matrix @ x if matrix.values().numel() else x.new_zeros(matrix.shape[0], x.shape[1])
 
 
 def _numbers(neurons: Tensor) -> Tensor:

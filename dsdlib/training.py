@@ -213,6 +213,8 @@ class StackLearner:
         self.vector, mask = weights.flatten()[self.index], masks.flatten()[self.index]
         self.mask, self.slope = None if mask.all() else mask, torch.zeros_like(self.vector)
         self.parts, self.slopes = _views(self.vector, numbers), _views(self.slope, numbers)
+        for name, layer in self.thin.items():
+            layer.learn(self.parts[f"{name}.weight"], self.slopes[f"{name}.weight"])
 
     def _thin_out(
         self, masks: dict[str, Tensor], numbers: dict[str, Tensor], thin: tuple[str, ...], whole_images: bool
@@ -257,8 +259,8 @@ class StackLearner:
         for name, layer in self.module.named_children():
             if isinstance(layer, nn.Linear):
                 self.tape.append((name, x))
-                times = self.thin[name].times if name in self.thin else affine
-                x = times(self.parts[f"{name}.weight"], self.parts.get(f"{name}.bias"), x)
+                bias, thin = self.parts.get(f"{name}.bias"), self.thin.get(name)
+                x = thin.times(bias, x) if thin else affine(self.parts[f"{name}.weight"], bias, x)
             elif not isinstance(layer, nn.Flatten):
                 x, entry = _activated(layer, x)
                 self.tape.append((None, entry))
@@ -274,14 +276,14 @@ class StackLearner:
                 continue
             weight, bias, thin = f"{name}.weight", f"{name}.bias", self.thin.get(name)
             if thin:
-                self.slopes[weight].copy_(thin.slope(self.parts[weight], slope, entry))
+                thin.slope(slope, entry)
             else:
                 torch.bmm(slope, entry.mT, out=self.slopes[weight])
             if bias in self.slopes:
                 torch.sum(slope, -1, out=self.slopes[bias])
             if name == first:
                 break
-            slope = thin.back(self.parts[weight], slope) if thin else torch.bmm(self.parts[weight].mT, slope)
+            slope = thin.back(slope) if thin else torch.bmm(self.parts[weight].mT, slope)
         return self.slope
 
     def spread(self, values: Tensor) -> Tensor:
