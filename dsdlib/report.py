@@ -321,7 +321,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def take_changes(parser: argparse.ArgumentParser) -> None:
     """The option -p, into pairs of text ``changes``."""
-    told = "a value of your own, in every notebook that takes it; YAML, such as -p seeds '[0, 1]'"
+    told = "a value of your own, in every notebook that takes it; YAML, such as -p noise_rates '[0.0, 0.4]'"
     pair = {"nargs": 2, "metavar": ("NAME", "VALUE")}
     parser.add_argument("-p", action="append", default=[], dest="changes", help=told, **pair)
 

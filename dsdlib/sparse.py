@@ -32,12 +32,13 @@ class ThinLayer:
     """The entries ``used``, (runs, outputs, inputs) bool, of a linear layer's weights; only they are computed with.
 
     It is handed the neurons ``inputs``, (runs, inputs) bool, and makes the neurons ``outputs``, (runs, outputs) bool:
-    all of every run's, as (runs, neurons, n), or those that are left, one run's after another's, as (neurons, n).
+    all of every run's, as (runs, neurons, n), or those that are left, one run's after another's, as (neurons, n). Of a
+    network's inputs, all runs are handed the same.
     """
 
     def __init__(self, used: Tensor, inputs: Tensor, outputs: Tensor):
         run, out, into = used.nonzero(as_tuple=True)
-        self.made, self.taken = (tuple(of.shape) if of.all() else (int(of.sum()),) for of in (outputs, inputs))
+        self.shape_out, self.shape_in = (tuple(of.shape) if of.all() else (int(of.sum()),) for of in (outputs, inputs))
         self.shape = int(outputs.sum()), int(inputs.sum())
         self.row, self.column = _numbers(outputs)[run, out], _numbers(inputs)[run, into]
         self.order = torch.argsort(self.column, stable=True)
@@ -51,7 +52,7 @@ class ThinLayer:
 
     def times(self, bias: Tensor | None, x: Tensor) -> Tensor:
         """The outputs for a bias for each and the inputs x."""
-        y = _product(self.matrix, x.flatten(0, -2)).view(*self.made, x.shape[-1])
+        y = _product(self.matrix, x.flatten(0, -2)).view(*self.shape_out, x.shape[-1])
         return y if bias is None else y.add_(bias.unsqueeze(-1))
 
     def slope(self, slope: Tensor, x: Tensor) -> None:
@@ -63,7 +64,7 @@ class ThinLayer:
     def back(self, slope: Tensor) -> Tensor:
         """The loss's slope by the inputs."""
         torch.index_select(self.values, 0, self.order, out=self.turned)
-        return _product(self.transposed, slope.flatten(0, -2)).view(*self.taken, slope.shape[-1])
+        return _product(self.transposed, slope.flatten(0, -2)).view(*self.shape_in, slope.shape[-1])
 
 
 def _matrix(row: Tensor, column: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:

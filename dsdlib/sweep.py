@@ -97,8 +97,9 @@ def load_masks(
 
 
 def load_history(runs: Iterable[RunConfig], results: Path | str | None = None) -> pd.DataFrame:
-    """Measures after every epoch: a row a run, round and epoch (from 0), with the run's ``key`` and ``seed``. Raises
-    `ConfigError` for a run whose history is not in the store: ``sweep(..., keep=["history"])`` puts it there."""
+    """Measures after every epoch: a row a run, round and epoch (from 0), with the run's ``key`` and ``seed``. A round's
+    last epoch is its row of the table, to rounding. Raises `ConfigError` for a run whose history is not in the store:
+    ``sweep(..., keep=["history"])`` puts it there."""
     store, rows = Store(results), []
     for config in runs:
         if not (history := store.history(config)):

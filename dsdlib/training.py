@@ -73,7 +73,8 @@ class Network:
         return x.mT
 
     def answering(self, weights: Tensor) -> Answer:
-        """Runs with such weights, (runs, parameters), as they answer when they are not learning."""
+        """Runs with such weights, (runs, parameters), as they answer when they are not learning: in evaluation mode, as
+        the module is from now on."""
         self.module.eval()
         return partial(self, self.parameters(weights))
 
@@ -236,7 +237,7 @@ class StackLearner:
                 numbers[weight] = numbers[weight][used]
                 if bias in numbers:
                     asleep.append(numbers[bias][~made])
-                    numbers[bias] = numbers[bias][made].view(layer.made)
+                    numbers[bias] = numbers[bias][made].view(layer.shape_out)
             inputs = made
         return asleep
 
@@ -248,7 +249,7 @@ class StackLearner:
         """`Network.answering` of what is learned so far, at the cost of what is left of it."""
         if self.columns is None:
             return self
-        return lambda x: self(x.flatten(2).mT[:, self.columns].mT)
+        return lambda x: self(x.flatten(2).mT[:, self.columns].mT)  # by rows, several times faster than by columns
 
     @torch.no_grad()
     def __call__(self, x: Tensor) -> Tensor:
@@ -258,6 +259,7 @@ class StackLearner:
         x, self.tape = _padded(x.flatten(2)).mT, []
         for name, layer in self.module.named_children():
             if isinstance(layer, nn.Linear):
+                x = x.contiguous() if name in self.thin else x
                 self.tape.append((name, x))
                 bias, thin = self.parts.get(f"{name}.bias"), self.thin.get(name)
                 x = thin.times(bias, x) if thin else affine(self.parts[f"{name}.weight"], bias, x)
@@ -297,7 +299,8 @@ class StackLearner:
 
 def _views(vector: Tensor, like: dict[str, Tensor]) -> dict[str, Tensor]:
     """The vector's first numbers, by name and in shapes like these."""
-    parts = vector[: sum(part.numel() for part in like.values())].split([part.numel() for part in like.values()])
+    sizes = [shaped.numel() for shaped in like.values()]
+    parts = vector[: sum(sizes)].split(sizes)
     return {name: part.view(shaped.shape) for (name, shaped), part in zip(like.items(), parts, strict=True)}
 
 
@@ -370,20 +373,17 @@ class Step:
         self.square = torch.zeros_like(learner.vector) if recipe.optimizer == "adam" else None
         self.taken = torch.zeros((), **one)
         self.decay = learner.spread(recipe.weight_decay) if recipe.weight_decay.any() else None
-        self.rate = self._rate(0)
+        self.full_rate = learner.spread(recipe.lr) * (1 if learner.mask is None else learner.mask)
+        self.rate = self.full_rate.clone()
         self.momentum = torch.tensor(recipe.momentum, **one) if recipe.momentum else None
         self.x = None if recipe.augment else learner.look(lessons.x)
-
-    def _rate(self, epoch: int) -> Tensor:
-        rate, mask = self.learner.spread(self.recipe.lr * self.recipe.factor(epoch)), self.learner.mask
-        return rate if mask is None else rate * mask
 
     def begin_epoch(self, epoch: int, generators: list[torch.Generator]) -> Sequence[Tensor]:
         """Sets its learning rates and images; returns the batches, each (3, runs, batch): positions in the runs' rows,
         those rows, and their labels."""
         rows, labels = self.lessons.rows, self.lessons.labels
         order = torch.stack([torch.randperm(rows.shape[1], generator=rng) for rng in generators]).to(rows.device)
-        self.rate.copy_(self._rate(epoch))
+        torch.mul(self.full_rate, self.recipe.factor(epoch), out=self.rate)
         if self.recipe.augment:
             images = [augmented(self.lessons.x[r], g) for r, g in zip(rows, generators, strict=True)]
             self.x = torch.stack(images, out=self.x)

@@ -632,7 +632,9 @@ def test_a_history_changes_no_number_and_its_last_epochs_are_the_rows_of_the_tab
     assert list(zip(history["round"], history["epoch"], strict=True)) == epochs
     assert history.columns.tolist() == ["key", "seed", "round", "epoch", *MEASURES]
     last = history.groupby("round", sort=True).nth(-1).reset_index(drop=True)
-    pd.testing.assert_frame_equal(last[MEASURES], table[MEASURES], rtol=1e-5, check_dtype=False)
+    thin = {"rtol": 1e-5, "atol": 1 / 500} if config.key in (WATCHED["thin"].key, WATCHED["thin Adam"].key) else None
+    how = thin or {"check_exact": True}  # of a thin run, the history is that of what is left
+    pd.testing.assert_frame_equal(last[MEASURES], table[MEASURES], check_dtype=False, **how)
     assert history["train_loss"].is_unique
 
 
