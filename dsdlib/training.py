@@ -337,6 +337,7 @@ class ModuleLearner:
         return x
 
     def answering(self) -> Answer:
+        """`Network.answering` of what is learned so far."""
         self.write()
         self.network.module.eval()
         return partial(self.network, self.weights)
@@ -368,14 +369,14 @@ class Step:
 
     def __init__(self, learner: StackLearner | ModuleLearner, lessons: Lessons, recipe: Recipe):
         self.learner, self.lessons, self.recipe = learner, lessons, recipe
-        one = dict(dtype=lessons.x.dtype, device=lessons.x.device)
+        kind = {"dtype": lessons.x.dtype, "device": lessons.x.device}
         self.velocity = torch.zeros_like(learner.vector)
         self.square = torch.zeros_like(learner.vector) if recipe.optimizer == "adam" else None
-        self.taken = torch.zeros((), **one)
+        self.taken = torch.zeros((), **kind)
         self.decay = learner.spread(recipe.weight_decay) if recipe.weight_decay.any() else None
         self.full_rate = learner.spread(recipe.lr) * (1 if learner.mask is None else learner.mask)
         self.rate = self.full_rate.clone()
-        self.momentum = torch.tensor(recipe.momentum, **one) if recipe.momentum else None
+        self.momentum = torch.tensor(recipe.momentum, **kind) if recipe.momentum else None
         self.x = None if recipe.augment else learner.look(lessons.x)
 
     def begin_epoch(self, epoch: int, generators: list[torch.Generator]) -> Sequence[Tensor]:
