@@ -45,6 +45,9 @@ class RunConfig(BaseModel):
 
     model: str = Field("lenet_300_100", description="a name dsdlib.models knows, or module:factory")
     model_args: dict[str, Any] = Field({}, description="keyword arguments of the model, e.g. {width: 32}")
+    initialisation: Literal["pytorch", "he2022", "dsd2", "chang2021"] = Field(
+        "pytorch", description="the distribution of the initial parameters: PyTorch's default or a paper's"
+    )
     prunable: Literal["conv_and_linear", "all_but_last", "conv"] = "conv_and_linear"
 
     epochs: int = Field(50, ge=1)
@@ -58,6 +61,9 @@ class RunConfig(BaseModel):
 
     rounds: int = Field(29, ge=0, description="pruning steps; round 0 is the dense network")
     amount: float = Field(0.2, gt=0, lt=1, description="share of the remaining weights pruned at each step")
+    amount_of: Literal["prunable", "all_weights"] = Field(
+        "prunable", description="what the amount is a share of; all_weights: counted as He et al.'s program does"
+    )
     criterion: Literal["magnitude", "gradient", "random"] = "magnitude"
     scope: Literal["global", "layer"] = Field("global", description="weights compete in the network or in their layer")
     schedule: Literal["iterative", "one_shot"] = Field("iterative", description="one_shot: of the dense network")
@@ -100,6 +106,8 @@ class RunConfig(BaseModel):
             raise ValueError(f"noise_rate = {self.noise_rate}: people's labels have the rate they have; use 0")
         if clash := sorted(self.model_args.keys() & type(self).model_fields.keys()):
             raise ValueError(f"model_args {clash}: already names of the configuration's own fields")
+        if self.amount_of == "all_weights" and self.scope == "layer":
+            raise ValueError("amount_of = 'all_weights': only the scope 'global' can be counted so, not 'layer'")
         for role, other in self.sources().items():
             _check_round(role, other, getattr(self, f"{role}_round"))
         return self

@@ -16,11 +16,12 @@ from torch.nn.functional import cross_entropy
 from torch.nn.utils import parameters_to_vector
 
 from dsdlib import data, models
+from dsdlib.calibration import calibration_error
 from dsdlib.config import ConfigError, RunConfig
 from dsdlib.cost import forward_cost, training_flops
 from dsdlib.entropy import NeuronStates, entropy_columns
 from dsdlib.geometry import learning_distance
-from dsdlib.pruning import layer_names, plan, prunable, prune
+from dsdlib.pruning import layer_names, plan, prunable, prune, spared_weights
 from dsdlib.seeding import torch_generator
 from dsdlib.training import FAST, PLAIN, Answer, Engine, Lessons, Network, Recipe, evaluate, scored, train
 
@@ -60,7 +61,8 @@ def resolve_engine(engine: str, device: torch.device) -> Engine:
 def build(config: RunConfig, draw: int = 0) -> nn.Module:
     """The run's network as initialised; ``draw`` counts its re-initialisations."""
     dataset = data.load(config.dataset)
-    return models.build(config.model, dataset.input_shape, dataset.classes, config.model_args, config.seed, draw)
+    shape = dataset.input_shape, dataset.classes
+    return models.build(config.model, *shape, config.model_args, config.seed, draw, config.initialisation)
 
 
 def identity(config: RunConfig) -> dict[str, str]:
@@ -115,8 +117,8 @@ def check(config: RunConfig) -> None:
             )
 
 
-def _pruning_of(config: RunConfig) -> tuple[str, str, float, int]:
-    return config.prunable, config.scope, config.amount, config.rounds
+def _pruning_of(config: RunConfig) -> tuple[str, str, float, int, str]:
+    return config.prunable, config.scope, config.amount, config.rounds, config.amount_of
 
 
 def _check_start(config: RunConfig, network: nn.Module) -> None:
@@ -161,6 +163,7 @@ class Stack:
         self.prunable = prunable(self.network.module, self.shared.prunable).to(device)
         groups, self.keep = plan(self.network.module, *_pruning_of(self.shared))
         self.groups, self.remaining = [group.to(device) for group in groups], [sum(counts) for counts in self.keep]
+        self.spared = spared_weights(self.network.module, self.shared.prunable, self.shared.amount_of)
         self.initial_buffers = self.network.buffers()
         self.initial = self._draw(0)
         self.starts = [start.to(device) for start in starts]
@@ -248,7 +251,7 @@ class Stack:
         for group, count in zip(self.groups, self.keep[round_], strict=True):
             masks = prune(scores, masks, group, count)
         self.network.set_buffers(buffers)
-        _, right = evaluate(self.network.answering(weights * masks), *self._tests())
+        _, right, _ = evaluate(self.network.answering(weights * masks), *self._tests())
         return State(weights, masks, buffers, right.double().mean(1))
 
     def _scores(self, state: State, round_: int) -> Tensor:
@@ -298,10 +301,11 @@ class Stack:
         network, lessons = self.network, self.lessons
         network.set_buffers(state.buffers)
         answer, states = network.answering(state.weights), NeuronStates(network.stackable)
-        loss, right = evaluate(answer, lessons.x, lessons.rows, lessons.labels, states)
+        loss, right, confidence = evaluate(answer, lessons.x, lessons.rows, lessons.labels, states)
         columns = {
             "train_accuracy": right.double().mean(1),
             "train_loss": loss.double().mean(1),
+            "train_ece": calibration_error(confidence, right),
             "train_accuracy_corrupted": _mean_where(right, self.corrupted),
             "train_accuracy_clean": _mean_where(right, ~self.corrupted),
             "corrupted_fraction": self.corrupted.double().mean(1),
@@ -315,7 +319,8 @@ class Stack:
         columns |= self._distances(state)
         columns |= self._costs(state, round_)
         left = self.remaining[round_]
-        fixed = {"round": round_, "sparsity": 1 - left / self.remaining[0], "remaining_weights": left}
+        counted, total = left + self.spared, self.remaining[0] + self.spared
+        fixed = {"round": round_, "sparsity": 1 - counted / total, "remaining_weights": left}
         return [{**fixed, **row} for row in _by_run(columns, len(self.configs))]
 
     def _distances(self, state: State) -> dict[str, Tensor]:

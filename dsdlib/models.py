@@ -126,6 +126,48 @@ NAMED = (lenet_300_100, mlp, vgg_like, resnet18, resnet20)
 MODELS: dict[str, Callable[..., nn.Module]] = {factory.__name__: factory for factory in NAMED}
 
 
+WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+BATCHNORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+@torch.no_grad()
+def initialise(network: nn.Module, initialisation: str) -> None:
+    """Draw the parameters of a network's convolutions, linear layers and BatchNorms anew, in place.
+
+    ``pytorch`` keeps what the constructors drew.
+    ``he2022`` (He et al. 2022): every weight normal with variance 2/fan_in, the output layer's included; BatchNorm
+    weights uniform in (0, 1); all biases zero. (For linear biases that is what the paper says; its published code
+    leaves PyTorch's.) The weights of a linear layer are √6 times as large as by PyTorch's default.
+    ``dsd2`` (Quétu & Tartaglione 2024): convolutions without bias, which are those of the ResNets, normal with variance
+    2/fan_out; BatchNorm weights one and biases zero; all others PyTorch's default.
+    ``chang2021`` (Chang et al. 2021): Keras's defaults, that is, Glorot uniform weights and zero biases.
+    """
+    if initialisation == "pytorch":
+        return
+    for module in network.modules():
+        if isinstance(module, WEIGHTED):
+            _initialise_weighted(module, initialisation)
+        elif isinstance(module, BATCHNORMS) and module.affine:
+            nn.init.zeros_(module.bias)
+            if initialisation == "he2022":
+                nn.init.uniform_(module.weight)
+            else:
+                nn.init.ones_(module.weight)
+
+
+def _initialise_weighted(layer: nn.Module, initialisation: str) -> None:
+    if initialisation == "dsd2":
+        if layer.bias is None and not isinstance(layer, nn.Linear):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+        return
+    if initialisation == "he2022":
+        nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu")
+    else:
+        nn.init.xavier_uniform_(layer.weight)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+
+
 def build(
     model: str,
     input_shape: tuple[int, ...],
@@ -133,11 +175,13 @@ def build(
     arguments: dict[str, Any],
     seed: int = 0,
     draw: int = 0,
+    initialisation: str = "pytorch",
 ) -> nn.Module:
-    """A freshly initialised network (PyTorch's own initialisation) on the CPU, the same for the same seed and draw.
+    """A freshly initialised network on the CPU, the same for the same seed and draw.
 
     ``model`` is a name or ``module:factory``; a factory takes the input shape, the number of classes and the model's
-    arguments. Raises `ConfigError` for a name or an argument that there is not.
+    arguments. ``initialisation`` names a distribution of `initialise`. Raises `ConfigError` for a name or an argument
+    that there is not.
     """
     if model in MODELS:
         factory = MODELS[model]
@@ -152,8 +196,9 @@ def build(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(torch_generator(seed, "initialisation", draw).initial_seed())
         network = _made(factory, model, input_shape, classes, arguments)
-    if not isinstance(network, nn.Module):
-        raise ConfigError(f"model = {model!r}: made a {type(network).__name__}, not an nn.Module")
+        if not isinstance(network, nn.Module):
+            raise ConfigError(f"model = {model!r}: made a {type(network).__name__}, not an nn.Module")
+        initialise(network, initialisation)
     return network
 
 

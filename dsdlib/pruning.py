@@ -1,6 +1,7 @@
 """Scores, and exact global masks made of them. Masks are plain tensors: a row a run, a column a parameter."""
 
 from itertools import pairwise
+from math import ceil
 
 import torch
 from torch import nn
@@ -30,14 +31,17 @@ def prunable(network: nn.Module, which: str) -> torch.Tensor:
     return torch.cat([torch.full((p.numel(),), id(p) in weights) for p in network.parameters()])
 
 
-def remaining_weights(weights: int, amount: float, rounds: int) -> list[int]:
-    """How many weights are left in rounds 0 … ``rounds``, each step taking ``amount`` of those left, rounded.
+def remaining_weights(weights: int, amount: float, rounds: int, spared: int | None = None) -> list[int]:
+    """How many prunable weights are left in rounds 0 … ``rounds``, each step taking ``amount`` of those left, rounded.
 
-    Raises `ConfigError` when a step would take none or leave none.
+    With ``spared``, the number of weights in layers that are never pruned, steps are counted as in the program of He et
+    al. 2022: each takes ceil(``amount`` of *all* weights left, the spared ones included) and one more, since its
+    threshold's comparison is strict. Raises `ConfigError` when a step would take none or leave none.
     """
     left = [weights]
     for step in range(1, rounds + 1):
-        left.append(left[-1] - round(amount * left[-1]))
+        taken = round(amount * left[-1]) if spared is None else ceil(amount * (left[-1] + spared)) + 1
+        left.append(max(0, left[-1] - taken))
         if left[-1] == 0 or left[-1] == left[-2]:
             what = "leave no weight" if left[-1] == 0 else f"prune nothing of the {left[-1]} left"
             raise ConfigError(f"rounds = {rounds}: round {step} would {what}; allowed here: at most {step - 1}")
@@ -55,15 +59,25 @@ def layer_by_layer(network: nn.Module, which: str) -> list[torch.Tensor]:
     return [torch.cat([torch.full((p.numel(),), id(p) == one) for p in network.parameters()]) for one in weights]
 
 
+def spared_weights(network: nn.Module, which: str, amount_of: str) -> int:
+    """How many weights of layers that are never pruned count towards the amount and the sparsity: none, unless
+    ``amount_of`` is ``all_weights``."""
+    if amount_of == "prunable":
+        return 0
+    every = sum(layer.weight.numel() for layer in network.modules() if isinstance(layer, LAYERS))
+    return every - int(prunable(network, which).sum())
+
+
 def plan(
-    network: nn.Module, which: str, scope: str, amount: float, rounds: int
+    network: nn.Module, which: str, scope: str, amount: float, rounds: int, amount_of: str = "prunable"
 ) -> tuple[list[torch.Tensor], list[list[int]]]:
     """Groups of weights that compete with one another, each (parameters,) bool; and for each round how many are left of
     each. With the scope ``layer`` every layer keeps the same share, but at least one weight.
 
     Raises `ConfigError` as `remaining_weights` does.
     """
-    total = remaining_weights(int(prunable(network, which).sum()), amount, rounds)
+    spared = spared_weights(network, which, amount_of) if amount_of == "all_weights" else None
+    total = remaining_weights(int(prunable(network, which).sum()), amount, rounds, spared)
     if scope == "global":
         return [prunable(network, which)], [[count] for count in total]
     groups = layer_by_layer(network, which)

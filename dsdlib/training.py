@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy, pad
 
+from dsdlib.calibration import calibration_error
 from dsdlib.data import augmented
 from dsdlib.distillation import distillation_slope, softmax
 from dsdlib.entropy import NeuronStates
@@ -559,12 +560,13 @@ def evaluate(
     labels: Tensor,
     states: NeuronStates | None = None,
     batch_size: int | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Losses and whether each ``answer`` (`Network.answering`) was right, both (runs, n), of inputs ``x[rows]`` ((runs,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Losses, whether each ``answer`` (`Network.answering`) was right, and its confidence (the largest of the softmax's
+    probabilities), each (runs, n), of inputs ``x[rows]`` ((runs,
     n) positions) or, with ``rows`` None, of all ``x`` for every run. BatchNorm uses its running statistics. ``states``
     counts the neurons switched on. Batches are such as a processor's cache holds, or a GPU is busy with."""
     batch_size = batch_size or (1000 if x.is_cuda else 192)
-    losses, correct = [], []
+    losses, correct, confidences = [], [], []
     for start in range(0, labels.shape[1], batch_size):
         part = slice(start, start + batch_size)
         target = labels[:, part]
@@ -574,16 +576,20 @@ def evaluate(
         with states or nullcontext():
             logits = answer(inputs).mT
         losses.append(cross_entropy(logits, target, reduction="none"))
-        correct.append(logits.max(1).indices == target)
+        highest, answers = logits.max(1, keepdim=True)
+        correct.append(answers.squeeze(1) == target)
+        confidences.append((logits - highest).exp_().sum(1).reciprocal_())
     if not losses:
-        return labels.float(), labels.bool()
-    return torch.cat(losses, 1), torch.cat(correct, 1)
+        return labels.float(), labels.bool(), labels.float()
+    return torch.cat(losses, 1), torch.cat(correct, 1), torch.cat(confidences, 1)
 
 
 def scored(answer: Answer, parts: dict[str, tuple[Tensor, Tensor | None, Tensor]]) -> dict[str, Tensor]:
-    """Mean ``<part>_accuracy`` and ``<part>_loss``, each (runs,), of parts of the data: `evaluate`'s x, rows, y."""
+    """Mean ``<part>_accuracy`` and ``<part>_loss`` and the ``<part>_ece`` (`calibration_error`), each (runs,), of parts
+    of the data: `evaluate`'s x, rows, y."""
     columns = {}
     for name, part in parts.items():
-        loss, right = evaluate(answer, *part)
+        loss, right, confidence = evaluate(answer, *part)
         columns |= {f"{name}_accuracy": right.double().mean(1), f"{name}_loss": loss.double().mean(1)}
+        columns[f"{name}_ece"] = calibration_error(confidence, right)
     return columns

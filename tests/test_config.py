@@ -54,6 +54,8 @@ OTHERWISE: dict[str, dict[str, Any]] = {
     "schedule": {"schedule": "one_shot"},
     "retraining": {"retraining": "finetune"},
     "rewind_iteration": {"retraining": "weight_rewinding", "rewind_iteration": 1},
+    "initialisation": {"initialisation": "he2022"},
+    "amount_of": {"amount_of": "all_weights"},
     "start": {"start": {}},
     "start_round": {"start_round": 3},
     "teacher": {"teacher": {}},

@@ -392,7 +392,7 @@ def test_evaluation_uses_batchnorms_running_statistics_whatever_mode_the_module_
     network = Network(module)
     before = network.buffers()
     answer = network.answering(vector(module).unsqueeze(0))
-    loss, _ = evaluate(answer, digits.test_x, None, digits.test_y.unsqueeze(0))
+    loss, _, _ = evaluate(answer, digits.test_x, None, digits.test_y.unsqueeze(0))
     expected = cross_entropy(module.eval()(digits.test_x), digits.test_y, reduction="none").detach()
     torch.testing.assert_close(loss[0], expected, atol=1e-5, rtol=1e-4)
     assert all(torch.equal(buffer, before[name]) for name, buffer in network.buffers().items())
