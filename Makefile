@@ -24,7 +24,7 @@ bench: $(READY) ## time training on this machine, into reports/PROFILE/90_perfor
 	$(BIN)/python -m dsdlib.report "$(PROFILE)" --only 90_performance
 
 paper: $(READY) ## for a GPU: check, time and run the cifar10 profile for MINUTES (9); again goes on
-	$(BIN)/python -m dsdlib.paper --minutes $(MINUTES)
+	$(BIN)/python -m dsdlib.report.paper --minutes $(MINUTES)
 
 lab: $(READY) ## open JupyterLab on the notebooks
 	$(BIN)/python -m jupyterlab notebooks

@@ -1,6 +1,29 @@
-"""dsdlib: what the notebooks of the sparse double descent study call."""
+"""A reproducible study of sparse double descent: describe runs, sweep them into one table, load what was trained.
 
-from dsdlib.config import ConfigError, RunConfig, check_parameters
-from dsdlib.sweep import load_history, load_masks, load_model, sweep
+These seven names are what a notebook needs of the machinery; they are imported when they are first used, so that
+`dsdlib.config` and `dsdlib.theory` load no torch.
+"""
 
-__all__ = ["ConfigError", "RunConfig", "check_parameters", "load_history", "load_masks", "load_model", "sweep"]
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "ConfigError": "dsdlib.config",
+    "RunConfig": "dsdlib.config",
+    "check_parameters": "dsdlib.report.parameters",
+    "load_history": "dsdlib.study.runs",
+    "load_masks": "dsdlib.study.runs",
+    "load_model": "dsdlib.study.runs",
+    "sweep": "dsdlib.study.sweep",
+}
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'dsdlib' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

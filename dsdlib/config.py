@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import difflib
 import hashlib
 import json
@@ -10,14 +9,15 @@ from collections.abc import Iterable
 from itertools import product
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
 Positive = Annotated[float, Field(gt=0)]
+
+
 NonNegative = Annotated[float, Field(ge=0)]
-
-
 RECIPE = ("epochs", "batch_size", "lr", "momentum", "weight_decay", "milestones")
 RECIPE += ("optimizer", "retrain_epochs")
 RECIPE += ("prunable", "rounds", "amount", "retraining", "rewind_iteration")
@@ -179,52 +179,7 @@ def row_values(arguments: dict[str, Any]) -> dict[str, Any]:
     return {n: v if isinstance(v, plain) or v is None else json.dumps(v) for n, v in arguments.items()}
 
 
-def check_parameters(namespace: dict[str, Any]) -> dict[str, Any]:
-    """A notebook's parameters, each made the type that its ``parameters`` cell declares.
-
-    Call it with ``globals()`` in the cell after the parameters. papermill itself only warns of a parameter
-    that the notebook does not have, and hands YAML's ``1e-3`` and ``-p seeds "[0, 1]"`` over as text; here the first
-    raises `ConfigError`, the others become number and list. The converted values are put back into the namespace.
-    """
-    declared = _declared(namespace["In"])
-    for name in _injected(namespace["In"]):
-        if name not in declared:
-            raise ConfigError(f"unknown parameter {name!r}{_suggest(name, declared)}")
-    values = {}
-    for name, annotation in declared.items():
-        value = namespace[name]
-        try:
-            if isinstance(value, str) and value.startswith(("[", "{")) and annotation != "str":
-                value = yaml.safe_load(value)  # a list or mapping from papermill's command line
-            values[name] = TypeAdapter(eval(annotation, namespace)).validate_python(value)
-        except (ValidationError, yaml.YAMLError):
-            raise ConfigError(f"{name} = {namespace[name]!r}: not a {annotation}") from None
-    namespace.update(values)
-    return values
-
-
-def _declared(sources: list[str]) -> dict[str, str]:
-    """Names and types of the parameters cell: the longest that holds nothing but annotated assignments."""
-    cells = [cell for cell in map(_parsed, sources) if all(isinstance(node, ast.AnnAssign) for node in cell.body)]
-    longest = max(reversed(cells), key=lambda cell: len(cell.body), default=ast.Module([], []))
-    return {node.target.id: ast.unparse(node.annotation) for node in longest.body}
-
-
-def _injected(sources: list[str]) -> list[str]:
-    """Names assigned by the cell that papermill put in, known by its first line; the latest of several."""
-    cells = [_parsed(source) for source in sources if source.startswith("# Parameters")]
-    return [target.id for node in cells[-1].body for target in node.targets] if cells else []
-
-
-def _parsed(source: str) -> ast.Module:
-    """Empty for a cell of IPython's own, such as a magic command."""
-    try:
-        return ast.parse(source)
-    except SyntaxError:
-        return ast.Module([], [])
-
-
-def _suggest(name: str, allowed: Iterable[str]) -> str:
+def suggestion(name: str, allowed: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, allowed, n=1)
     return f" (did you mean {close[0]!r}?)" if close else f"; allowed: {', '.join(sorted(allowed))}"
 
@@ -236,7 +191,7 @@ def _explain(error: ValidationError, fields: Iterable[str]) -> str:
         name = ".".join(str(part) for part in found["loc"])
         message = found["msg"].removeprefix("Value error, ")
         if found["type"] == "extra_forbidden":
-            lines.append(f"unknown field {name!r}{_suggest(name, fields)}")
+            lines.append(f"unknown field {name!r}{suggestion(name, fields)}")
         elif name:
             lines.append(f"{name} = {found['input']!r}: {message[0].lower()}{message[1:]}")
         else:

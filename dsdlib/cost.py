@@ -12,6 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from dsdlib.pruning import LAYERS
 
 BATCHNORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
 AVERAGE_POOLS = (nn.AvgPool1d, nn.AvgPool2d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d)
 
 

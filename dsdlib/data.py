@@ -23,12 +23,14 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch.nn.functional import pad
 
-from dsdlib.config import ConfigError, RunConfig
-from dsdlib.noise import confusions, corrupt
-from dsdlib.seeding import numpy_generator
+from dsdlib.config import ConfigError
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
 TORCHVISION = {"mnist": "MNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100", "flowers102": "Flowers102"}
+
+
 ALLOWED = f"digits, {', '.join(TORCHVISION)}, folder:NAME, module:function"
 
 
@@ -52,10 +54,6 @@ class Dataset:
     def input_shape(self) -> tuple[int, ...]:
         return tuple(self.train_x.shape[1:])
 
-    @property
-    def confusions(self) -> dict[int, int]:
-        return confusions(self.class_names, self.superclass)
-
     def checksum(self) -> str:
         """SHA-256 of the tensors, as the networks see them."""
         return _checksum(self)
@@ -70,17 +68,6 @@ def _checksum(dataset: Dataset) -> str:
 
 
 Dataset.__hash__ = object.__hash__  # by identity: a data set is loaded once and never changed
-
-
-@dataclass(frozen=True)
-class Labels:
-    """One run's share of the training data: positions in it, and labels as the run sees them."""
-
-    train_rows: torch.Tensor  # (n_train,)
-    train_labels: torch.Tensor  # (n_train,), with noise
-    corrupted: torch.Tensor  # (n_train,) bool: where the label is not the true one
-    validation_rows: torch.Tensor  # (n_validation,), may be empty
-    validation_labels: torch.Tensor  # (n_validation,), as noisy as the training labels
 
 
 def data_folder() -> Path:
@@ -217,76 +204,6 @@ def _users(name: str) -> Dataset:
         raise ConfigError(f"dataset = {name!r}: inputs must be finite numbers")
     names = tuple(map(str, range(1 + max(int(train_y.max()), int(test_y.max())))))
     return Dataset(name, names, train_x.float(), train_y.long(), test_x.float(), test_y.long())
-
-
-def labels_for(config: RunConfig, dataset: Dataset) -> Labels:
-    """The run's split of the training data and its noise, both drawn from its seed.
-
-    The validation split is taken from the training data, stratified, and its labels are as noisy as the rest: whoever
-    has only noisy labels to train on has no clean ones to choose by.
-    """
-    truth = dataset.train_y.numpy()
-    rows = np.arange(len(truth))
-    train, validation = rows, rows[:0]
-    if config.validation_fraction:
-        state = int(numpy_generator(config.seed, "split").integers(2**31))
-        train, validation = _split(config, truth, state)
-    if config.noise_kind == "human":
-        noisy = _human_labels(config.noise_labels, truth)
-        train_labels, validation_labels = noisy[train], noisy[validation]
-    else:
-        train_labels, validation_labels = (
-            corrupt(
-                truth[part],
-                config.noise_kind,
-                config.noise_rate,
-                dataset.classes,
-                dataset.confusions,
-                numpy_generator(config.seed, f"noise {name}"),
-            )
-            for name, part in (("train", train), ("validation", validation))
-        )
-    return Labels(
-        torch.from_numpy(train),
-        torch.from_numpy(train_labels),
-        torch.from_numpy(train_labels != truth[train]),
-        torch.from_numpy(validation),
-        torch.from_numpy(validation_labels),
-    )
-
-
-def _split(config: RunConfig, truth: np.ndarray, state: int) -> tuple[np.ndarray, np.ndarray]:
-    try:
-        train, validation = train_test_split(
-            np.arange(len(truth)), test_size=config.validation_fraction, random_state=state, stratify=truth
-        )
-    except ValueError as error:
-        raise ConfigError(f"validation_fraction = {config.validation_fraction}: {error}") from None
-    return np.sort(train), np.sort(validation)
-
-
-def _human_labels(where: str, truth: np.ndarray) -> np.ndarray:
-    """Labels that people gave (CIFAR-10N): FILE:NAME, a named array of an .npz in the data folder."""
-    file, _, name = where.partition(":")
-    path = data_folder() / file
-    if not path.is_file():
-        raise ConfigError(f"noise_labels = {where!r}: no file {path}; put it there or set DSDLIB_DATA")
-    with np.load(path) as arrays:
-        if name not in arrays:
-            raise ConfigError(f"noise_labels = {where!r}: {path} holds {', '.join(arrays.files)}")
-        labels = arrays[name].astype(np.int64)
-        clean = arrays.get("clean_label", truth)
-    if len(labels) != len(truth) or (clean != truth).any():
-        raise ConfigError(f"noise_labels = {where!r}: made for other images than this data set's, or in another order")
-    return labels
-
-
-def at_hand(labels: list[str]) -> list[str]:
-    """Those FILE:NAME of people's labels whose file is in the data folder; the others are named in a line of output."""
-    found = [where for where in labels if (data_folder() / where.partition(":")[0]).is_file()]
-    if missing := [where for where in labels if where not in found]:
-        print(f"Left out, as {data_folder()} has no such file: {', '.join(missing)}")
-    return found
 
 
 def augmented(images: torch.Tensor, rng: torch.Generator) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Knowledge distillation's loss (DSD2, section 3), and its slope, which is what training needs of it."""
+"""Knowledge distillation's loss (DSD2, section 3), and its gradient by the logits."""
 
 from torch import Tensor
 from torch.nn.functional import kl_div, log_softmax
@@ -17,7 +17,7 @@ def distillation_loss(student: Tensor, teacher: Tensor, temperature: Tensor) -> 
     return temperature**2 * divergence.sum(2).mean(1)
 
 
-def distillation_slope(student: Tensor, teacher: Tensor, temperature: Tensor) -> Tensor:
+def distillation_gradient(student: Tensor, teacher: Tensor, temperature: Tensor) -> Tensor:
     """The gradient of `distillation_loss` by the student's logits: T·(softmax(student/T) − softmax(teacher/T)) / n.
 
     Here logits are (runs, classes, n), and so is the gradient.

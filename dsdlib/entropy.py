@@ -11,7 +11,7 @@ class NeuronStates(TorchDispatchMode):
     """Counts, for every ReLU of a forward pass and each of its neurons, how many samples switch it on.
 
     A neuron is one element of the pre-activation map. Layers are told apart by the order of the calls, so that a
-    module used twice counts as two. Call `rewind` before each forward pass.
+    module used twice counts as two. Call `begin_batch` before each forward pass.
     """
 
     def __init__(self, stacked: bool):
@@ -21,7 +21,7 @@ class NeuronStates(TorchDispatchMode):
         self.samples = 0
         self._call = 0
 
-    def rewind(self, samples: int) -> None:
+    def begin_batch(self, samples: int) -> None:
         self.samples += samples
         self._call = 0
 

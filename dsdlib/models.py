@@ -123,10 +123,14 @@ class Residual(nn.Module):
 
 
 NAMED = (lenet_300_100, mlp, vgg_like, resnet18, resnet20)
+
+
 MODELS: dict[str, Callable[..., nn.Module]] = {factory.__name__: factory for factory in NAMED}
 
 
 WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+
+
 BATCHNORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 

@@ -1,8 +1,14 @@
 """Label noise: some training labels made wrong, by an exact count (He et al. 2022, section 3)."""
 
-import numpy as np
+from dataclasses import dataclass
 
-from dsdlib.config import ConfigError
+import numpy as np
+import torch
+from sklearn.model_selection import train_test_split
+
+from dsdlib.config import ConfigError, RunConfig
+from dsdlib.data import Dataset, data_folder
+from dsdlib.seeding import numpy_generator
 
 # He et al. 2022: mistakes that people make, by class name. A class not named keeps its labels.
 ASYMMETRIC = (
@@ -58,3 +64,84 @@ def confusions(class_names: tuple[str, ...], superclass: np.ndarray | None) -> d
         if by_name.keys() <= number.keys():
             return {number[a]: number[b] for a, b in by_name.items()}
     return {}
+
+
+@dataclass(frozen=True)
+class Labels:
+    """One run's share of the training data: positions in it, and labels as the run sees them."""
+
+    train_rows: torch.Tensor  # (n_train,)
+    train_labels: torch.Tensor  # (n_train,), with noise
+    corrupted: torch.Tensor  # (n_train,) bool: where the label is not the true one
+    validation_rows: torch.Tensor  # (n_validation,), may be empty
+    validation_labels: torch.Tensor  # (n_validation,), as noisy as the training labels
+
+
+def labels_for(config: RunConfig, dataset: Dataset) -> Labels:
+    """The run's split of the training data and its noise, both drawn from its seed.
+
+    The validation split is taken from the training data, stratified, and its labels are as noisy as the rest: whoever
+    has only noisy labels to train on has no clean ones to choose by.
+    """
+    truth = dataset.train_y.numpy()
+    rows = np.arange(len(truth))
+    train, validation = rows, rows[:0]
+    if config.validation_fraction:
+        state = int(numpy_generator(config.seed, "split").integers(2**31))
+        train, validation = _split(config, truth, state)
+    if config.noise_kind == "human":
+        noisy = _human_labels(config.noise_labels, truth)
+        train_labels, validation_labels = noisy[train], noisy[validation]
+    else:
+        train_labels, validation_labels = (
+            corrupt(
+                truth[part],
+                config.noise_kind,
+                config.noise_rate,
+                dataset.classes,
+                confusions(dataset.class_names, dataset.superclass),
+                numpy_generator(config.seed, f"noise {name}"),
+            )
+            for name, part in (("train", train), ("validation", validation))
+        )
+    return Labels(
+        torch.from_numpy(train),
+        torch.from_numpy(train_labels),
+        torch.from_numpy(train_labels != truth[train]),
+        torch.from_numpy(validation),
+        torch.from_numpy(validation_labels),
+    )
+
+
+def _split(config: RunConfig, truth: np.ndarray, state: int) -> tuple[np.ndarray, np.ndarray]:
+    try:
+        train, validation = train_test_split(
+            np.arange(len(truth)), test_size=config.validation_fraction, random_state=state, stratify=truth
+        )
+    except ValueError as error:
+        raise ConfigError(f"validation_fraction = {config.validation_fraction}: {error}") from None
+    return np.sort(train), np.sort(validation)
+
+
+def _human_labels(where: str, truth: np.ndarray) -> np.ndarray:
+    """Labels that people gave (CIFAR-10N): FILE:NAME, a named array of an .npz in the data folder."""
+    file, _, name = where.partition(":")
+    path = data_folder() / file
+    if not path.is_file():
+        raise ConfigError(f"noise_labels = {where!r}: no file {path}; put it there or set DSDLIB_DATA")
+    with np.load(path) as arrays:
+        if name not in arrays:
+            raise ConfigError(f"noise_labels = {where!r}: {path} holds {', '.join(arrays.files)}")
+        labels = arrays[name].astype(np.int64)
+        clean = arrays.get("clean_label", truth)
+    if len(labels) != len(truth) or (clean != truth).any():
+        raise ConfigError(f"noise_labels = {where!r}: made for other images than this data set's, or in another order")
+    return labels
+
+
+def at_hand(labels: list[str]) -> list[str]:
+    """Those FILE:NAME of people's labels whose file is in the data folder; the others are named in a line of output."""
+    found = [where for where in labels if (data_folder() / where.partition(":")[0]).is_file()]
+    if missing := [where for where in labels if where not in found]:
+        print(f"Left out, as {data_folder()} has no such file: {', '.join(missing)}")
+    return found

@@ -11,6 +11,21 @@ from dsdlib.config import ConfigError
 LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 
 
+def magnitude_scores(weights: torch.Tensor) -> torch.Tensor:
+    """|w|, for weights of any shape."""
+    return weights.abs()
+
+
+def gradient_scores(weights: torch.Tensor, gradients: torch.Tensor) -> torch.Tensor:
+    """|w · ∂L/∂w|, for weights and gradients of one shape (He et al. 2022, section 3)."""
+    return (weights * gradients).abs()
+
+
+def random_scores(weights: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Uniform in [0, 1), in the shape of the weights."""
+    return torch.rand(weights.shape, generator=generator).to(weights.device)
+
+
 def prunable_layers(network: nn.Module, which: str) -> list[nn.Module]:
     """The layers whose weights may be pruned: ``conv_and_linear`` (DSD2), ``all_but_last`` (He et al.'s LeNet) or
     ``conv`` (He et al.'s VGG-16). Raises `ConfigError` where there are none."""

@@ -1,9 +1,14 @@
 """Random generators: every draw of a run has its own, derived from the seed and what the draw is for."""
 
+from __future__ import annotations
+
 import zlib
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 
 def seed_sequence(seed: int, purpose: str, *more: int) -> np.random.SeedSequence:
@@ -17,5 +22,7 @@ def numpy_generator(seed: int, purpose: str, *more: int) -> np.random.Generator:
 
 def torch_generator(seed: int, purpose: str, *more: int) -> torch.Generator:
     """On the CPU, so that a run draws the same numbers whatever device it trains on."""
+    import torch  # here, so that numpy's generators can be had without it
+
     state = seed_sequence(seed, purpose, *more).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state >> np.uint64(1)))

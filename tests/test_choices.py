@@ -16,13 +16,18 @@ from torch.nn.functional import cross_entropy
 from torch.nn.utils import parameters_to_vector
 from torch.nn.utils import prune as torch_prune
 
-from dsdlib import ConfigError, RunConfig, data, imp, load_history, load_masks, load_model, sweep
+from dsdlib import ConfigError, RunConfig, data, load_history, load_masks, load_model, sweep
+from dsdlib.engine.build import build, check
+from dsdlib.engine.device import Engine
+from dsdlib.engine.loop import train
+from dsdlib.engine.rounds import measure_epoch, run_rounds
+from dsdlib.engine.sparse import sparse_layers
+from dsdlib.engine.stack import Stack
 from dsdlib.geometry import learning_distance
+from dsdlib.noise import labels_for
 from dsdlib.pruning import layer_names
-from dsdlib.results import Store, best_round
 from dsdlib.seeding import torch_generator
-from dsdlib.sparse import thin_layers
-from dsdlib.training import Engine
+from dsdlib.study.store import Store, best_round
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CPU = torch.device("cpu")
@@ -33,7 +38,7 @@ THIN = LENET.vary(model_args={}, epochs=1, milestones=(), amount=0.91, batch_siz
 ALL = range(9)  # rounds whose weights are to be kept
 SHORT = LENET.vary(epochs=1, milestones=())
 BOTH = pytest.mark.parametrize("config", [LENET, VGG], ids=["lenet", "vgg"])
-MEASURES = [f"{part}_{what}" for part in ("train", "validation", "test") for what in ("accuracy", "loss")]
+MEASURES = [f"{part}_{what}" for part in ("train", "validation", "test") for what in ("accuracy", "loss", "ece")]
 
 
 TINIEST = """
@@ -78,27 +83,27 @@ def tiniest(tmp_path, monkeypatch):
 @pytest.fixture
 def begun(monkeypatch):
     """What every training from now on begins with: weights, masks, buffers, recipe and number of steps."""
-    calls, real = [], imp.train
+    calls, real = [], train
 
-    def spy(network, weights, masks, lessons, recipe, generators, start, visits, engine, after_epoch):
-        buffers = network.buffers()
-        calls.append({"weights": weights * masks, "masks": masks, "buffers": buffers, "recipe": recipe, "start": start})
-        return real(network, weights, masks, lessons, recipe, generators, start, visits, engine, after_epoch)
+    def spy(network, weights, masks, data, recipe, *more):
+        calls.append({"weights": weights * masks, "masks": masks, "buffers": network.buffers(), "recipe": recipe})
+        calls[-1]["start"] = recipe.first_step
+        return real(network, weights, masks, data, recipe, *more)
 
-    monkeypatch.setattr(imp, "train", spy)
+    monkeypatch.setattr("dsdlib.engine.stack.train", spy)
     return calls
 
 
 @pytest.fixture
 def stacks(monkeypatch):
     """The stacks that are trained from now on, each as its runs."""
-    trained, real = [], imp.run_rounds
+    trained, real = [], run_rounds
 
     def counting(stack, *more):
         trained.append(list(stack.configs))
         real(stack, *more)
 
-    monkeypatch.setattr(imp, "run_rounds", counting)
+    monkeypatch.setattr("dsdlib.study.worker.run_rounds", counting)
     return trained
 
 
@@ -142,7 +147,7 @@ def vector(network):
 
 def whole_mask(config, round_, root=None):
     """A run's mask as one vector of all its parameters, and which of them are prunable."""
-    masks, network = load_masks(config, round_, root), imp.build(config)
+    masks, network = load_masks(config, round_, root), build(config)
     parts = [masks.get(name, torch.ones_like(p)) for name, p in network.named_parameters()]
     among = [torch.full((p.numel(),), name in masks) for name, p in network.named_parameters()]
     return torch.cat([part.flatten().float() for part in parts]), torch.cat(among)
@@ -150,12 +155,12 @@ def whole_mask(config, round_, root=None):
 
 def layer_masks(config, round_):
     """A run's masks, in the network's order."""
-    masks, network = load_masks(config, round_), imp.build(config)
+    masks, network = load_masks(config, round_), build(config)
     return [masks[f"{name}.weight"] for name in layer_names(network)]
 
 
 def sizes(config):
-    network = imp.build(config)
+    network = build(config)
     return [network.get_submodule(name).weight.numel() for name in layer_names(network)]
 
 
@@ -174,12 +179,12 @@ def highest(scores, among, keep):
 @BOTH
 def test_layer_scope_is_torchs_l1_unstructured_in_each_layer_round_by_round(config, which):
     config = config.vary(scope="layer", prunable=which, rounds=9, amount=0.4)
-    stack, together = imp.Stack([config], CPU), imp.Stack([config.vary(scope="global")], CPU)
-    pruned_by_torch, rng = imp.build(config), torch.Generator().manual_seed(0)
+    stack, together = Stack([config], CPU), Stack([config.vary(scope="global")], CPU)
+    pruned_by_torch, rng = build(config), torch.Generator().manual_seed(0)
     names = layer_names(pruned_by_torch)[: None if which == "conv_and_linear" else -1]
     state, left = stack.fresh(), {name: pruned_by_torch.get_submodule(name).weight.numel() for name in names}
     for round_ in range(1, config.rounds + 1):
-        state = stack._pruned(state, round_)
+        state = stack.prune(state, round_)
         masks = stack.network.parameters(state.masks)
         for name in names:
             layer, mine = pruned_by_torch.get_submodule(name), masks[f"{name}.weight"][0]
@@ -240,7 +245,7 @@ def test_no_layer_of_a_layer_wise_run_loses_its_last_weight():
 def test_one_shot_chooses_of_the_dense_trained_network_and_begins_with_its_weights(config, retraining, scope, begun):
     config = config.vary(schedule="one_shot", retraining=retraining, scope=scope, amount=0.6, epochs=1, milestones=())
     table = swept(config)
-    dense, initial = load_model(config, 0), imp.build(config)
+    dense, initial = load_model(config, 0), build(config)
     for round_ in (1, 2):
         mask, among = whole_mask(config, round_)
         groups = by_layer(config) if scope == "layer" else [among]
@@ -249,7 +254,7 @@ def test_one_shot_chooses_of_the_dense_trained_network_and_begins_with_its_weigh
             choice *= highest(vector(dense).abs(), group, int(mask[group].sum()))
         assert torch.equal(mask, choice)
         assert int(mask[among].sum()) == table["remaining_weights"][round_]
-        source = {"weight_rewinding": initial, "reinit": imp.build(config, round_)}.get(retraining, dense)
+        source = {"weight_rewinding": initial, "reinit": build(config, round_)}.get(retraining, dense)
         assert torch.equal(begun[round_]["weights"][0], vector(source) * mask)
         assert torch.equal(begun[round_]["masks"][0], mask)
         for name, buffer in source.named_buffers():
@@ -259,7 +264,7 @@ def test_one_shot_chooses_of_the_dense_trained_network_and_begins_with_its_weigh
 
 
 def by_layer(config):
-    network = imp.build(config)
+    network = build(config)
     layers = [f"{name}.weight" for name in layer_names(network)]
     parameters = list(network.named_parameters())
     return [torch.cat([torch.full((p.numel(),), name == layer) for name, p in parameters]) for layer in layers]
@@ -364,7 +369,7 @@ def test_gradient_criterion_keeps_the_highest_of_gradient_times_weight_on_a_batc
 ):
     run = config.vary(criterion="gradient", schedule=schedule, noise_rate=0.6, amount=0.5, seed=3)
     swept(run)
-    digits, labels = data.load(run.dataset), data.labels_for(run, data.load(run.dataset))
+    digits, labels = data.load(run.dataset), labels_for(run, data.load(run.dataset))
     _, among = whole_mask(run, 0)
     for round_ in (1, 2):
         mask, _ = whole_mask(run, round_)
@@ -439,7 +444,7 @@ def test_a_run_with_a_start_begins_with_that_rounds_weights_and_trains_them_all(
     assert (dense[mask == 1] != vector(start)[mask == 1]).float().mean() > 0.8
     if number > 0:
         assert (dense[mask == 0] != 0).float().mean() > 0.5  # some pixels are always black, some neurons dead
-    initial = vector(imp.build(run))
+    initial = vector(build(run))
     assert table["learning_distance"][0] == pytest.approx((dense - initial).norm().item(), rel=1e-5)
     assert table["sparsity"].tolist() == [0, pytest.approx(0.7, abs=1e-3)]
     among = whole_mask(run, 1)[1]
@@ -558,7 +563,7 @@ def test_retrain_epochs_and_the_optimizer_are_those_of_the_right_rounds_and_the_
     history = load_history([run])
     assert [history["epoch"][history["round"] == r].tolist() for r in range(3)] == [[0, 1], [0, 1, 2], [0, 1, 2]]
     for call in begun[1:]:
-        rates = [call["recipe"].lr.item() * call["recipe"].factor(epoch) for epoch in range(3)]
+        rates = [call["recipe"].lr.item() * call["recipe"].lr_factor(epoch) for epoch in range(3)]
         expected = [0.0002] * 3 if retraining == "finetune" else [0.002, 0.0002, 0.0002]
         assert rates == pytest.approx(expected)
 
@@ -566,18 +571,18 @@ def test_retrain_epochs_and_the_optimizer_are_those_of_the_right_rounds_and_the_
 @pytest.mark.parametrize(("optimizer", "rate"), [("sgd", 0.1), ("adam", 0.002)])
 def test_with_or_without_sparse_products_the_optimizer_takes_the_same_steps(optimizer, rate):
     run = THIN.vary(optimizer=optimizer, lr=rate, weight_decay=0.01, scope="layer", epochs=4)
-    stack = imp.Stack([run], CPU)
-    state = stack._pruned(stack.advance(stack.fresh(), 0), 1)
-    assert thin_layers(stack.network.module, stack.network.parameters(state.masks)) == [("1", "3")]
+    stack = Stack([run], CPU)
+    state = stack.prune(stack.advance(stack.fresh(), 0), 1)
+    assert sparse_layers(stack.network.module, stack.network.parameters(state.masks)) == [("1", "3")]
     learned = []
     for thin in (True, False):
-        stack.engine = Engine(thin=thin)
+        stack.engine = Engine(sparse=thin)
         learned.append(
-            imp.train(
+            train(
                 stack.network,
                 state.weights,
                 state.masks,
-                stack.lessons,
+                stack.data,
                 stack.recipe(1),
                 stack.generators("order", 1),
                 engine=stack.engine,
@@ -678,7 +683,7 @@ def test_only_those_who_are_asked_for_keep_a_history_whoever_shares_their_stack(
 
 
 def test_a_stack_that_the_memory_does_not_hold_in_the_midst_of_a_round_has_the_same_history(tiny, tmp_path):
-    runs, real = tiny.vary(epochs=2).grid(seed=[0, 1, 2]), imp.Stack.epoch
+    runs, real = tiny.vary(epochs=2).grid(seed=[0, 1, 2]), measure_epoch
     whole = swept(*runs, keep=["history"], results=tmp_path / "whole")
 
     def full(stack, numbers, weights):
@@ -688,8 +693,8 @@ def test_a_stack_that_the_memory_does_not_hold_in_the_midst_of_a_round_has_the_s
         return real(stack, numbers, weights)
 
     with pytest.MonkeyPatch.context() as patch, pytest.warns(UserWarning, match="a stack of 3 runs: it is halved"):
-        patch.setattr(imp.Stack, "seen", 0, raising=False)
-        patch.setattr(imp.Stack, "epoch", full)
+        patch.setattr(Stack, "seen", 0, raising=False)
+        patch.setattr("dsdlib.engine.rounds.measure_epoch", full)
         alike(swept(*runs, keep=["history"]), whole)
     alike(load_history(runs), load_history(runs, tmp_path / "whole"))
 
@@ -804,7 +809,7 @@ def test_learning_distance_by_hand_whole_and_of_its_parts():
 def test_a_layers_distance_in_the_table_is_that_of_its_own_numbers(model, tiny, tiniest):
     run = tiny.vary(dataset="tiniest:two", model=f"tiniest:{model}", model_args={}, batch_size=8, noise_rate=0.0)
     run = run.vary(rounds=1, amount=0.5)
-    table, before = swept(run), imp.build(run)
+    table, before = swept(run), build(run)
     for round_ in (0, 1):
         after = load_model(run, round_)
         moved = [(p - q).square().sum().item() for p, q in zip(before.parameters(), after.parameters(), strict=True)]
@@ -818,7 +823,7 @@ def test_a_layers_distance_in_the_table_is_that_of_its_own_numbers(model, tiny, 
 @BOTH
 def test_the_squares_of_the_layers_distances_and_batchnorms_make_the_wholes(config):
     run = config.vary(amount=0.7)
-    table, before = swept(run), imp.build(run)
+    table, before = swept(run), build(run)
     layers = layer_names(before)
     for round_, row in table.iterrows():
         after = load_model(run, round_)
@@ -842,8 +847,8 @@ def test_the_squares_of_the_layers_distances_and_batchnorms_make_the_wholes(conf
 def test_a_layer_wise_step_that_would_prune_nothing_is_refused() -> None:
     run = RunConfig(epochs=1, milestones=(), rounds=14, amount=0.4, scope="layer", model_args={"width": 0.1})
     with pytest.raises(ConfigError, match="round 14 would prune nothing in any layer; allowed here: at most 13"):
-        imp.check(run)  # rounds 13 and 14 both leave 2 + 1 + 1 weights
-    imp.check(run.vary(rounds=13))
+        check(run)  # rounds 13 and 14 both leave 2 + 1 + 1 weights
+    check(run.vary(rounds=13))
 
 
 def test_milestones_are_refused_by_the_field_that_limits_them() -> None:

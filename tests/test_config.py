@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsdlib.config import ConfigError, RunConfig, check_parameters
+from dsdlib.config import ConfigError, RunConfig
+from dsdlib.report.parameters import check_parameters
 
 TEACHER = RunConfig(
     dataset="cifar100", model="resnet18", model_args={"maxpool": True}, epochs=160, milestones=[80, 120]

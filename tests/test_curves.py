@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dsdlib import curves
-from dsdlib.claims import judge
-from dsdlib.curves import PHASES, Interval, Valley, fall_while_fitting, over_seeds, phases, valley
+from dsdlib import analysis
+from dsdlib.analysis.claims import judge
+from dsdlib.analysis.curves import PHASES, Valley, fall_while_fitting, phases, valley
+from dsdlib.analysis.seeds import Interval, over_seeds
 
 WHOLE = st.lists(st.integers(0, 12), min_size=1, max_size=25)
 # Published: MNIST, CIFAR-10 and CIFAR-100 with a fifth of the labels noisy (He et al. 2022, figure 1).
@@ -105,26 +106,26 @@ def a_table(test, train=None):
 
 def test_a_seeds_depth_is_read_where_the_other_seeds_have_their_valley():
     dip, later = [0.6, 0.4, 0.6, 0.6], [0.6, 0.6, 0.4, 0.6]
-    assert curves.depths_by_seed(np.array([dip, later])) == pytest.approx([-0.2, -0.2])  # no common valley
-    assert curves.depths_by_seed(np.array([dip, dip, later])) == pytest.approx([0, 0, -0.2], abs=0.21)
-    assert curves.depths_by_seed(np.array([dip])) == pytest.approx([0.2])
-    assert curves.depths_by_seed(np.add([dip, dip, dip], [[0], [0.1], [0.2]])) == pytest.approx([0.2, 0.2, 0.2])
-    found = curves.depth(a_table([dip, dip, dip]))
+    assert analysis.depths_by_seed(np.array([dip, later])) == pytest.approx([-0.2, -0.2])  # no common valley
+    assert analysis.depths_by_seed(np.array([dip, dip, later])) == pytest.approx([0, 0, -0.2], abs=0.21)
+    assert analysis.depths_by_seed(np.array([dip])) == pytest.approx([0.2])
+    assert analysis.depths_by_seed(np.add([dip, dip, dip], [[0], [0.1], [0.2]])) == pytest.approx([0.2, 0.2, 0.2])
+    found = analysis.depth(a_table([dip, dip, dip]))
     assert (found.value, found.low, found.high) == pytest.approx((20, 20, 20))
-    assert np.isnan(curves.depth(a_table([dip]).iloc[:0]).value)
+    assert np.isnan(analysis.depth(a_table([dip]).iloc[:0]).value)
 
 
 def test_valleys_in_different_places_are_neither_found_nor_denied():
     """Each seed has a valley of ten points, in a round of its own."""
     rounds = np.arange(25)
     apart = np.stack([0.6 - 0.1 * np.exp(-((rounds - place) ** 2)) for place in (6, 11, 16)])
-    found = curves.depth_over_seeds(100 * apart)
+    found = analysis.depth_over_seeds(100 * apart)
     assert found.value < 2 < found.high and found.high >= 9.9
     said = judge("", paper="", dataset="", measured="", effect=found, expected="above", threshold=2)
     assert said.verdict == "inconclusive"
-    together = curves.depth_over_seeds(100 * np.stack([apart[0], apart[0] + 0.1, apart[0] - 0.1]))
+    together = analysis.depth_over_seeds(100 * np.stack([apart[0], apart[0] + 0.1, apart[0] - 0.1]))
     assert (together.value, together.low, together.high) == pytest.approx((10, 10, 10))
-    falling = curves.depth_over_seeds(np.stack([np.linspace(90, 10, 9)] * 3))
+    falling = analysis.depth_over_seeds(np.stack([np.linspace(90, 10, 9)] * 3))
     assert (falling.value, falling.low, falling.high) == (0, 0, 0)
 
 
@@ -132,9 +133,9 @@ def test_a_difference_of_depths_is_not_made_by_where_the_valleys_are():
     rounds = np.arange(25)
     apart = a_table([list(0.6 - 0.1 * np.exp(-((rounds - place) ** 2))) for place in (6, 11, 16)])
     together = a_table([list(0.6 - 0.1 * np.exp(-((rounds - 11) ** 2)))] * 3)
-    found = curves.depth_difference(together, apart)
+    found = analysis.depth_difference(together, apart)
     assert found.value > 2 and found.low <= 0.01 and found.high >= found.value
-    same = curves.depth_difference(together, together)
+    same = analysis.depth_difference(together, together)
     assert (same.value, same.low, same.high) == (0, 0, 0)
 
 
@@ -142,17 +143,17 @@ def test_wiggles_alone_are_not_taken_for_a_valley():
     rng = np.random.default_rng(0)
     flat_then_falling = np.r_[np.full(22, 0.6), np.linspace(0.58, 0.2, 8)]
     depths = [
-        curves.over_seeds(curves.depths_by_seed(flat_then_falling + rng.normal(0, 0.02, (5, 30))), float)
+        analysis.over_seeds(analysis.depths_by_seed(flat_then_falling + rng.normal(0, 0.02, (5, 30))), float)
         for _ in range(40)
     ]
-    assert sum(depth.low > curves.CLEAR for depth in depths) <= 4
+    assert sum(depth.low > analysis.CLEAR for depth in depths) <= 4
     assert np.mean([depth.value for depth in depths]) <= 0  # the valley itself errs the other way
 
 
 def test_valleys_gives_a_row_per_value_with_places_as_sparsities():
     dipping, falling = a_table([[0.62, 0.46, 0.59, 0.34]] * 3), a_table([[0.9, 0.8, 0.7, 0.6]] * 3)
     both = pd.concat([dipping.assign(noise_rate=0.4), falling.assign(noise_rate=0.0)])
-    deep, none = curves.valleys(both.sort_values("noise_rate", ascending=False), ["noise_rate"]).to_dict("records")
+    deep, none = analysis.valleys(both.sort_values("noise_rate", ascending=False), ["noise_rate"]).to_dict("records")
     assert (deep["noise_rate"], deep["seeds"]) == (0.4, 3)
     assert deep["depth"] == pytest.approx(0.13)
     assert [deep[f"{n}_sparsity"] for n in ("shoulder", "bottom", "peak")] == pytest.approx([0, 0.2, 0.36])
@@ -173,7 +174,7 @@ def test_phases_come_in_order(train, test):
     assert len(found) == size
     places = [PHASES.index(name) for name in found]
     assert places == sorted(places)
-    if valley(np.array(test[:size])).depth <= curves.CLEAR:
+    if valley(np.array(test[:size])).depth <= analysis.CLEAR:
         assert set(found) <= {"light", "collapsed"}
         assert found[0] == "light"
 
@@ -203,22 +204,22 @@ def test_phases_by_hand():
 )
 def test_fall_while_fitting_by_hand(train, test, fall):
     assert fall_while_fitting(np.array(train), np.array(test)) == pytest.approx(fall, nan_ok=True)
-    points = curves.fall(a_table([test] * 3, [train] * 3))
+    points = analysis.fall(a_table([test] * 3, [train] * 3))
     assert (points.value, points.low, points.high) == pytest.approx((100 * fall,) * 3, nan_ok=True)
 
 
 def test_words_carry_the_curves_own_numbers():
     sparsities = [0, 0.2, 0.36, 0.488]
-    falling = curves.in_words(sparsities, np.array([0.62, 0.46, 0.59, 0.34]))
+    falling = analysis.in_words(sparsities, np.array([0.62, 0.46, 0.59, 0.34]))
     assert falling == (
         "test accuracy falls from the dense network's 62.0% to 46.0% at 20.0% sparsity, "
         "rises to 59.0% at 36.0% sparsity and ends at 34.0%"
     )
-    flat = curves.in_words(sparsities, np.array([0.62, 0.61, 0.62, 0.34]))
+    flat = analysis.in_words(sparsities, np.array([0.62, 0.61, 0.62, 0.34]))
     assert flat == "test accuracy goes from 62.0% dense to 34.0% at 48.80% sparsity, no valley"
-    assert curves.stays_below(sparsities, np.array([1, 0.8, 0.95, 0.5]), 0.9) == "from 48.8% sparsity on"
-    assert curves.stays_below(sparsities, np.array([0.5, 0.5, 0.5, 0.5]), 0.9) == "from 0.0% sparsity on"
-    assert curves.stays_below(sparsities, np.array([1, 0.5, 0.5, 0.95]), 0.9) == "at no sparsity to the end"
+    assert analysis.stays_below(sparsities, np.array([1, 0.8, 0.95, 0.5]), 0.9) == "from 48.8% sparsity on"
+    assert analysis.stays_below(sparsities, np.array([0.5, 0.5, 0.5, 0.5]), 0.9) == "from 0.0% sparsity on"
+    assert analysis.stays_below(sparsities, np.array([1, 0.5, 0.5, 0.95]), 0.9) == "at no sparsity to the end"
 
 
 NAN = float("nan")
@@ -249,5 +250,5 @@ def test_verdicts(effect, above, below):
 
 def test_how_many_valleys_are_certainly_clear():
     valleys = pd.DataFrame({"low": [0.03, 0.02, NAN]})
-    assert curves.how_many_clear(valleys) == "1 of 3, by intervals over seeds"
-    assert curves.how_many_clear(valleys[2:]) == "too few seeds to say"
+    assert analysis.how_many_clear(valleys) == "1 of 3, by intervals over seeds"
+    assert analysis.how_many_clear(valleys[2:]) == "too few seeds to say"

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch.nn.functional import pad
 
-from dsdlib import data, imp
+from dsdlib import data
 from dsdlib.config import ConfigError, RunConfig
-from dsdlib.noise import confusions, corrupt
+from dsdlib.engine.build import check
+from dsdlib.noise import at_hand, confusions, corrupt, labels_for
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -26,7 +27,7 @@ KINDS = ("symmetric", "uniform", "pairflip", "asymmetric")
 
 
 def labels_of(**changes):
-    return data.labels_for(RunConfig(**changes), data.load("digits"))
+    return labels_for(RunConfig(**changes), data.load("digits"))
 
 
 @given(st.sampled_from(KINDS), st.floats(0, 1), st.integers(2, 12), st.integers(1, 200), st.integers(0, 99))
@@ -182,9 +183,9 @@ def test_only_peoples_labels_whose_file_is_there_are_at_hand(tmp_path, monkeypat
     for name in ("ten.npz", "deep/hundred.npz"):
         np.savez(tmp_path / name, worse=np.zeros(3))
     there = ["ten.npz:worse", "deep/hundred.npz:fine", "ten.npz:aggregate"]
-    assert data.at_hand(there) == there and data.at_hand([]) == []
+    assert at_hand(there) == there and at_hand([]) == []
     assert capsys.readouterr().out == ""
-    assert data.at_hand(["lost.npz:worse", *there[:2], "deep:worse", there[2]]) == there
+    assert at_hand(["lost.npz:worse", *there[:2], "deep:worse", there[2]]) == there
     assert capsys.readouterr().out == f"Left out, as {tmp_path} has no such file: lost.npz:worse, deep:worse\n"
 
 
@@ -311,9 +312,9 @@ def test_each_augmented_image_is_a_shift_with_zeros_and_maybe_a_mirror_of_its_ow
 )
 def test_what_only_the_data_can_tell_is_checked_before_training(changes, message, tmp_path, monkeypatch):
     monkeypatch.setenv("DSDLIB_DATA", str(tmp_path))
-    imp.check(RunConfig(retraining="weight_rewinding", rewind_iteration=849, rounds=3, batch_size=64))
+    check(RunConfig(retraining="weight_rewinding", rewind_iteration=849, rounds=3, batch_size=64))
     with pytest.raises(ConfigError, match=message):
-        imp.check(RunConfig(**changes))
+        check(RunConfig(**changes))
 
 
 MD5 = {
@@ -360,8 +361,8 @@ def test_the_real_jpeg_copy_of_cifar10_in_its_original_order(tmp_path, monkeypat
         assert (cifar.train_y.numpy() == people["clean_label"][:300]).all()
         np.savez(tmp_path / "people.npz", **{name: people[name][:300] for name in people.files})
         config = RunConfig(noise_kind="human", noise_labels="people.npz:worse_label", validation_fraction=0)
-        labels = data.labels_for(config, cifar)
+        labels = labels_for(config, cifar)
         assert (labels.train_labels.numpy() == people["worse_label"][:300]).all()
         assert (people["worse_label"] != people["clean_label"]).mean() == pytest.approx(0.402, abs=5e-4)
     assert labels.corrupted.double().mean().item() == pytest.approx(0.402, abs=0.1)
-    assert len(cifar.confusions) == 5
+    assert len(confusions(cifar.class_names, cifar.superclass)) == 5

@@ -6,14 +6,15 @@ import pytest
 import torch
 from bs4 import BeautifulSoup
 
-from dsdlib import data, display
+from dsdlib import data
+from dsdlib.report.show import PROVENANCE, show_machine, show_table
 
 
 @pytest.fixture
 def shown(monkeypatch):
     """What has been displayed, as bundles of mimetype and content."""
     bundles = []
-    monkeypatch.setattr(display, "display", lambda bundle, raw: bundles.append(bundle))
+    monkeypatch.setattr("dsdlib.report.show.display", lambda bundle, raw: bundles.append(bundle))
     return bundles
 
 
@@ -38,7 +39,7 @@ def test_columns_have_the_format_of_their_kind_or_their_own(shown):
         }
     )
     before = table.copy()
-    display.show_table(table, trainings="{:.1f}", weight_decay="{:g}", round="#{}")
+    show_table(table, trainings="{:.1f}", weight_decay="{:g}", round="#{}")
     assert cells(shown[0]) == [
         ["rule", "trainings", "round", "test accuracy", "weight decay", "train flops", "train flops sparse"],
         ["early stop", "12.0", "#11", "45.7%", "0.0001", "19.5 PFLOP", "2.5 TFLOP"],
@@ -49,9 +50,7 @@ def test_columns_have_the_format_of_their_kind_or_their_own(shown):
 
 
 def test_a_format_of_its_own_goes_before_that_of_the_columns_kind(shown):
-    display.show_table(
-        pd.DataFrame({"train_flops": [1.5e12], "regret": [0.125]}), train_flops="{:.0e}", regret="{:.3f}"
-    )
+    show_table(pd.DataFrame({"train_flops": [1.5e12], "regret": [0.125]}), train_flops="{:.0e}", regret="{:.3f}")
     assert cells(shown[0])[1] == ["2e+12", "0.125"]
 
 
@@ -67,7 +66,7 @@ def test_missing_values_are_dashes_whatever_the_columns_format(shown):
     )
     table["bottom_weights"] = pd.array([8000, None], dtype="Int64")
     table["nothing"] = None
-    display.show_table(table, trainings="{:.1f}")
+    show_table(table, trainings="{:.1f}")
     assert cells(shown[0])[1:] == [
         ["–", "1.0", "–", "a", "–", "8,000", "–"],
         ["50.0%", "–", "1.0 GFLOP", "–", "–", "–", "–"],
@@ -75,8 +74,8 @@ def test_missing_values_are_dashes_whatever_the_columns_format(shown):
 
 
 def test_timings_name_the_machine_and_the_data(shown):
-    display.show_machine(torch.device("cpu"), data.load("digits"))
-    facts = shown[0][display.PROVENANCE]
+    show_machine(torch.device("cpu"), data.load("digits"))
+    facts = shown[0][PROVENANCE]
     assert facts["Data"].startswith("digits (SHA-256 ") and facts["Device"] == "cpu"
     assert f"torch {torch.__version__.split('+')[0]}" in facts["Versions"] and "Python 3." in facts["Versions"]
     assert facts["Processor"] in shown[0]["text/html"]

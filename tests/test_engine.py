@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from dsdlib import ConfigError, RunConfig, imp, sweep, training
-from dsdlib.curves import by_seed
-from dsdlib.imp import Stack
-from dsdlib.performance import engines
-from dsdlib.training import FAST, PLAIN, Engine, Replayed
+from dsdlib import ConfigError, RunConfig, sweep
+from dsdlib.analysis.seeds import by_seed
+from dsdlib.engine.device import FAST, PLAIN, Engine, resolve_engine
+from dsdlib.engine.stack import Stack
+from dsdlib.engine.step import Replayed, Step
+from dsdlib.study.performance import engines
 
 CPU = torch.device("cpu")
 VGG = RunConfig(model="vgg_like", model_args={"depth": 1, "width": 4}, epochs=3, milestones=(), lr=0.02, rounds=2)
@@ -29,8 +30,8 @@ def trained(config: RunConfig, engine: Engine) -> Stack:
 
 
 def test_an_engine_is_chosen_by_name_or_by_the_device() -> None:
-    assert imp.resolve_engine("auto", CPU) == imp.resolve_engine("plain", CPU) == PLAIN
-    assert imp.resolve_engine("auto", torch.device("cuda")) == imp.resolve_engine("fast", CPU) == FAST
+    assert resolve_engine("auto", CPU) == resolve_engine("plain", CPU) == PLAIN
+    assert resolve_engine("auto", torch.device("cuda")) == resolve_engine("fast", CPU) == FAST
     with pytest.raises(ConfigError, match="engine = 'quick': unknown; allowed: plain, fast, auto"):
         sweep([LENET], engine="quick", progress=False)
 
@@ -107,7 +108,7 @@ class Stream:
 def gpu(monkeypatch: pytest.MonkeyPatch) -> list[Graph]:
     """Enough of torch.cuda for steps to be recorded and replayed; the graphs that are made."""
     recording: list[Graph] = []
-    real = training.Step.__call__
+    real = Step.__call__
 
     @contextmanager
     def graph(made: Graph, pool: object, stream: object):
@@ -119,7 +120,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> list[Graph]:
     def stream(_: Stream):
         yield
 
-    def step(self: training.Step, positions: torch.Tensor) -> None:
+    def step(self: Step, positions: torch.Tensor) -> None:
         if recording:  # as on a GPU, what is recorded does not run
             recording[0].work = lambda: real(self, positions)
         else:
@@ -129,7 +130,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> list[Graph]:
     for name, fake in fakes.items():
         monkeypatch.setattr(torch.cuda, name, fake)
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: None)
-    monkeypatch.setattr(training.Step, "__call__", step)
+    monkeypatch.setattr(Step, "__call__", step)
     monkeypatch.setattr(Graph, "made", [])
     return Graph.made
 
@@ -137,7 +138,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> list[Graph]:
 @pytest.mark.parametrize("config", [LENET.vary(epochs=6, milestones=(4,)), VGG.vary(epochs=5, augment=True)])
 def test_replayed_steps_learn_what_eager_ones_do(config: RunConfig, gpu: list[Graph], monkeypatch) -> None:
     config = config.vary(batch_size=100, momentum=0.9)
-    plain = trained(config, Engine(thin=False)).state.weights
+    plain = trained(config, Engine(sparse=False)).state.weights
     assert not gpu
 
     def graphed(step, weights, generators, *more):
@@ -145,10 +146,10 @@ def test_replayed_steps_learn_what_eager_ones_do(config: RunConfig, gpu: list[Gr
         for epoch in range(step.recipe.epochs):
             for positions in step.begin_epoch(epoch, generators):
                 take(positions)
-        step.learner.write()
+        step.trainer.write()
 
-    monkeypatch.setattr(training, "_run_through", graphed)
-    assert torch.equal(trained(config, Engine(thin=False)).state.weights, plain)
+    monkeypatch.setattr("dsdlib.engine.loop._run_epochs", graphed)
+    assert torch.equal(trained(config, Engine(sparse=False)).state.weights, plain)
     assert sorted(graph.replays for graph in gpu) == [
         config.epochs - 3,
         10 * config.epochs - 3,
@@ -159,7 +160,7 @@ def test_a_stack_that_the_memory_does_not_hold_is_halved_and_the_runs_go_on(resu
     runs = LENET.grid(seed=list(range(5)))
     expected = sweep(runs, progress=False)
     shutil.rmtree(results)
-    real, sizes = imp.Stack.advance, []
+    real, sizes = Stack.advance, []
 
     def small(self, state, round_, *more):
         sizes.append(len(self.configs))
@@ -167,7 +168,7 @@ def test_a_stack_that_the_memory_does_not_hold_is_halved_and_the_runs_go_on(resu
             raise torch.OutOfMemoryError("CUDA out of memory")
         return real(self, state, round_, *more)
 
-    monkeypatch.setattr(imp.Stack, "advance", small)
+    monkeypatch.setattr(Stack, "advance", small)
     with pytest.warns(UserWarning, match="no memory for a stack of [53] runs: it is halved"):
         table = sweep(runs, progress=False)
     assert max(sizes) == 5 and 2 in sizes and 1 in sizes
@@ -180,7 +181,7 @@ def test_a_run_too_large_for_the_memory_is_refused_by_name(error: Exception, mon
     def full(self, state, round_, *more):
         raise error
 
-    monkeypatch.setattr(imp.Stack, "advance", full)
+    monkeypatch.setattr(Stack, "advance", full)
     with pytest.raises(ConfigError, match=f"run {LENET.key}: the memory of cpu does not hold it"):
         sweep([LENET], progress=False)
 
@@ -189,7 +190,7 @@ def test_another_runtime_error_is_not_taken_for_a_lack_of_memory(monkeypatch) ->
     def broken(self, state, round_, *more):
         raise RuntimeError("shapes do not match")
 
-    monkeypatch.setattr(imp.Stack, "advance", broken)
+    monkeypatch.setattr(Stack, "advance", broken)
     with pytest.raises(RuntimeError, match="shapes do not match"), warnings.catch_warnings():
         warnings.simplefilter("error")
         sweep(LENET.grid(seed=[0, 1]), progress=False)

@@ -9,10 +9,14 @@ from torch.nn import functional as F
 from torch.nn.utils import parameters_to_vector
 from torchvision.models.resnet import BasicBlock
 
-from dsdlib import imp, models
+from dsdlib import models
 from dsdlib.config import RunConfig
+from dsdlib.engine.build import build
+from dsdlib.engine.loop import evaluate
+from dsdlib.engine.network import Network
+from dsdlib.engine.rounds import measure
+from dsdlib.engine.stack import Stack
 from dsdlib.entropy import NeuronStates, binary_entropy, entropy_columns
-from dsdlib.training import Network, evaluate
 
 
 class Functional(nn.Module):
@@ -88,7 +92,7 @@ def test_counts_equal_a_loop_over_single_samples_whatever_the_batches(kind):
     for size in (23, 10, 1):
         states = NeuronStates(network.stackable)
         labels = torch.zeros(1, 23, dtype=torch.long)
-        answer, rows = network.answering(weights), torch.arange(23).unsqueeze(0)
+        answer, rows = network.forward_function(weights), torch.arange(23).unsqueeze(0)
         evaluate(answer, x, rows, labels, states, batch_size=size)
         assert states.samples == 23
         assert len(states.on) == len(expected)
@@ -105,7 +109,7 @@ def test_counts_of_a_stack_are_each_runs_own():
     network = Network(models.mlp((1, 4, 4), 5, depth=3, width=7))
     weights = torch.stack([parameters_to_vector(n.parameters()).detach() for n in networks])
     states = NeuronStates(stacked=True)
-    evaluate(network.answering(weights), x, rows, torch.zeros(3, 17, dtype=torch.long), states, batch_size=6)
+    evaluate(network.forward_function(weights), x, rows, torch.zeros(3, 17, dtype=torch.long), states, batch_size=6)
     for run in range(3):
         for count, right in zip(states.on, brute_force(networks[run], x[rows[run]]), strict=True):
             assert torch.equal(count[run], right)
@@ -113,11 +117,11 @@ def test_counts_of_a_stack_are_each_runs_own():
 
 def test_entropy_columns_of_measures_are_those_of_the_runs_own_training_images():
     config = RunConfig(model="vgg_like", model_args={"depth": 1, "width": 1}, epochs=1, milestones=(), rounds=0)
-    stack = imp.Stack([config], torch.device("cpu"))
+    stack = Stack([config], torch.device("cpu"))
     state = stack.fresh()
-    (row,) = stack.measure(state, 0)
-    module = Convolutional(*imp.build(config))
-    on = brute_force(module, stack.lessons.x[stack.lessons.rows[0]])
+    (row,) = measure(stack, state, 0)
+    module = Convolutional(*build(config))
+    on = brute_force(module, stack.data.x[stack.data.rows[0]])
     for number, count in enumerate(on, 1):
         p = (count / 1037).tolist()
         entropy = [0 if q in (0, 1) else -q * math.log2(q) - (1 - q) * math.log2(1 - q) for q in p]
@@ -152,14 +156,14 @@ def test_a_network_without_relus_has_no_entropy():
     network = Network(nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2)))
     states = NeuronStates(stacked=True)
     weights = parameters_to_vector(network.module.parameters()).detach().unsqueeze(0)
-    answer, labels = network.answering(weights), torch.zeros(1, 5, dtype=torch.long)
+    answer, labels = network.forward_function(weights), torch.zeros(1, 5, dtype=torch.long)
     evaluate(answer, torch.randn(5, 4), None, labels, states)
     assert entropy_columns(states) == {}
 
 
 def test_exactly_zero_preactivations_are_off():
     states = NeuronStates(stacked=False)
-    states.rewind(3)
+    states.begin_batch(3)
     with states:
         torch.relu(torch.tensor([[0.0, 1.0, -0.0], [0.0, 2.0, -1.0], [0.0, 0.0, 1e-30]]))
     assert states.on[0].tolist() == [[0, 2, 1]]

@@ -12,10 +12,11 @@ from scipy.stats import spearmanr
 from torch.nn.functional import cross_entropy
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from dsdlib import ConfigError, RunConfig, curves, landscape, load_model, sweep
+from dsdlib import ConfigError, RunConfig, analysis, load_model, sweep
+from dsdlib.engine.stack import Stack
 from dsdlib.geometry import between, filter_normalised, learning_distance, sharpness
-from dsdlib.imp import Stack
 from dsdlib.seeding import torch_generator
+from dsdlib.study import landscape
 
 LENET = RunConfig(model_args={"width": 0.1}, noise_rate=0.5, epochs=3, milestones=(), rounds=2, amount=0.5)
 VGG = LENET.vary(model="vgg_like", model_args={"depth": 2, "width": 2}, epochs=1, batch_size=128, seed=3)
@@ -81,7 +82,7 @@ def test_a_slice_goes_through_the_solution_along_a_normalised_direction(solved) 
         drawn = torch.randn(len(vector), generator=torch_generator(run.seed, "direction", 1))
         along = filter_normalised(drawn, vector, [p.shape for p in network.parameters()])
         vector_to_parameters(vector - 0.5 * along, network.parameters())
-        lessons = Stack([run], torch.device("cpu")).lessons
+        lessons = Stack([run], torch.device("cpu")).data
         loss = cross_entropy(network(lessons.x[lessons.rows[0]]), lessons.labels[0]).item()
         row = own[(own["direction"] == 1) & (own["offset"] == -0.5)]
         assert row["train_loss"].item() == pytest.approx(loss, rel=1e-4)
@@ -165,14 +166,14 @@ def test_a_climb_is_the_largest_rise_above_what_came_before() -> None:
         for name, curve in losses.items()
         for alpha, loss in reversed(list(enumerate(curve)))
     ]
-    found = curves.climbs(pd.DataFrame(rows), ["seed", "start"]).set_index("start")["climb"]
+    found = analysis.climbs(pd.DataFrame(rows), ["seed", "start"]).set_index("start")["climb"]
     assert found.to_dict() == pytest.approx({"down": 0, "bump": 0.5, "up": 3, "late": 0.2})
 
 
 def test_the_round_amid_a_phase_is_the_nearest_of_those_that_there_are() -> None:
     names = ["light"] * 5 + ["critical"] * 4 + ["collapsed"]
-    assert curves.amid(names, range(10)) == {"light": 2, "critical": 6, "collapsed": 9}
-    assert curves.amid(names, [0, 4, 8]) == {"light": 0, "critical": 8}
+    assert analysis.amid(names, range(10)) == {"light": 2, "critical": 6, "collapsed": 9}
+    assert analysis.amid(names, [0, 4, 8]) == {"light": 0, "critical": 8}
 
 
 def measured(**columns: list[list[float]]) -> pd.DataFrame:
@@ -188,10 +189,10 @@ def test_the_turn_and_the_peak_are_so_many_rounds_apart() -> None:
     for peak, apart in ((2, 0), (3, 1), (0, 2), (5, 3)):
         distance = np.zeros((3, 6))
         distance[:, peak] = 1
-        found = curves.turn_from_peak(measured(test_accuracy=test, learning_distance=distance))
+        found = analysis.turn_from_peak(measured(test_accuracy=test, learning_distance=distance))
         assert (found.value, found.low, found.high) == (apart, apart, apart)
     flat = measured(test_accuracy=[[0.8, 0.7, 0.6]] * 3, learning_distance=[[0, 1, 0]] * 3)
-    assert np.isnan(curves.turn_from_peak(flat).value)
+    assert np.isnan(analysis.turn_from_peak(flat).value)
 
 
 def test_rank_correlations_are_scipys_of_the_mean_curves() -> None:
@@ -200,10 +201,10 @@ def test_rank_correlations_are_scipys_of_the_mean_curves() -> None:
     table = measured(test_accuracy=test, one=one, other=other)
     ranks = [spearmanr(test.mean(0), curve.mean(0)).statistic for curve in (one, other)]
     for name, rank in zip(("one", "other"), ranks, strict=True):
-        found = curves.rank_correlation(table, "test_accuracy", name)
+        found = analysis.rank_correlation(table, "test_accuracy", name)
         assert found.value == pytest.approx(rank) and found.low < found.value < found.high
-        assert curves.rank_correlation(table, "test_accuracy", name, size=True).value == pytest.approx(abs(rank))
-    opposite = curves.rank_correlation(measured(a=[[1, 2, 3]] * 3, b=[[9, 4, 1]] * 3), "a", "b")
+        assert analysis.rank_correlation(table, "test_accuracy", name, size=True).value == pytest.approx(abs(rank))
+    opposite = analysis.rank_correlation(measured(a=[[1, 2, 3]] * 3, b=[[9, 4, 1]] * 3), "a", "b")
     assert opposite.value == opposite.low == opposite.high == pytest.approx(-1)
 
 
@@ -214,5 +215,5 @@ def test_the_best_epoch_is_the_first_of_the_highest_in_each_round_of_each_run() 
         for round_, curve in enumerate(validation)
         for epoch, v in enumerate(curve)
     ]
-    best = curves.best_epochs(pd.DataFrame(rows), "validation_accuracy")
+    best = analysis.best_epochs(pd.DataFrame(rows), "validation_accuracy")
     assert best.set_index(["key", "round"])["epoch"].to_dict() == {("a", 0): 1, ("a", 1): 0, ("b", 0): 0, ("b", 1): 2}

@@ -15,7 +15,7 @@ from bs4 import BeautifulSoup
 from pydantic import TypeAdapter
 
 from dsdlib import ConfigError, RunConfig
-from dsdlib.display import CLAIMS, FIGURE, PROVENANCE
+from dsdlib.report.show import CLAIMS, FIGURE, PROVENANCE
 
 ROOT = Path(__file__).parents[1]
 MNIST_RUN = "03c5b7130defa205"  # He et al. 2022, figure 1, one seed

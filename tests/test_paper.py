@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dsdlib import paper, report
+from dsdlib.report import command, paper
 
 ROOT = Path(__file__).parents[1]
 SMALL = ["-p", "model", "mlp", "-p", "model_args", "{width: 8}", "-p", "dataset", "digits", "-p", "augment", "false"]
@@ -37,8 +37,8 @@ def test_it_checks_once_runs_the_first_and_then_the_whole(
 ) -> None:
     monkeypatch.setattr(paper, "FIRST", paper.FIRST[:1])
     monkeypatch.setattr(paper, "agreement", lambda config, device: "they agree")
-    asked, real = [], report.main
-    monkeypatch.setattr(report, "main", lambda argv, root: asked.append(argv) or real(argv, root))
+    asked, real = [], command.main
+    monkeypatch.setattr("dsdlib.report.command.main", lambda argv, root: asked.append(argv) or real(argv, root))
     assert paper.main(["--minutes", "5", *SMALL], project) == 0
     found = json.loads((project / "reports" / "cifar10-check.json").read_text())
     (title,) = (key for key in found if key != "machine")
@@ -47,7 +47,7 @@ def test_it_checks_once_runs_the_first_and_then_the_whole(
     assert "seeds" in asked[0] and "seeds" not in asked[1]
     assert len(list(results.glob("*/rounds.parquet"))) == 6  # two noise rates, three seeds
     monkeypatch.setattr(paper, "check", lambda *_: pytest.fail("checked twice"))
-    monkeypatch.setattr("dsdlib.imp.run_rounds", lambda *_: pytest.fail("trained twice"))
+    monkeypatch.setattr("dsdlib.study.worker.run_rounds", lambda *_: pytest.fail("trained twice"))
     assert paper.main(["--minutes", "5", *SMALL], project) == 0
 
 

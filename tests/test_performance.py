@@ -7,10 +7,13 @@ import pandas as pd
 import pytest
 import torch
 
-from dsdlib import ConfigError, RunConfig, data, imp, performance
-from dsdlib.imp import Stack, State
-from dsdlib.sweep import _stacks, _time
-from dsdlib.training import PLAIN
+from dsdlib import ConfigError, RunConfig, data, reference
+from dsdlib.engine.build import build, stack_shape, training_cost
+from dsdlib.engine.device import PLAIN
+from dsdlib.engine.stack import Stack, State
+from dsdlib.noise import labels_for
+from dsdlib.study import performance
+from dsdlib.study.sweep import _stacks, _time
 
 CPU = torch.device("cpu")
 LENET = RunConfig(model_args={"width": 0.2}, epochs=3, milestones=(2,), rounds=4, amount=0.4, noise_rate=0.2)
@@ -20,7 +23,7 @@ LENET = RunConfig(model_args={"width": 0.2}, epochs=3, milestones=(2,), rounds=4
 def test_the_conventional_loop_learns_what_a_stack_learns(prunable: str) -> None:
     runs = LENET.vary(prunable=prunable).grid(seed=[3, 4])
     ours = pd.DataFrame(performance.together(runs, CPU)).set_index(["seed", "round"]).sort_index()
-    theirs = pd.DataFrame([row for run in runs for row in performance.conventional(run, CPU)]).set_index(
+    theirs = pd.DataFrame([row for run in runs for row in reference.conventional(run, CPU)]).set_index(
         ["seed", "round"]
     )
     assert ours.index.equals(theirs.index) and ours["test_accuracy"].nunique() > 5
@@ -34,7 +37,7 @@ def test_the_conventional_loop_learns_what_a_stack_learns(prunable: str) -> None
 def test_the_conventional_loop_refuses_what_it_does_not_know() -> None:
     for change in ({"criterion": "random"}, {"retraining": "reinit"}, {"augment": True}, {"teacher": LENET}):
         with pytest.raises(ConfigError, match="magnitude and learning-rate rewinding alone"):
-            performance.conventional(LENET.vary(**change), CPU)
+            reference.conventional(LENET.vary(**change), CPU)
 
 
 def test_a_race_times_both_ways_in_turn_and_keeps_the_runs_that_both_have_trained() -> None:
@@ -86,13 +89,13 @@ def test_an_epoch_more_is_the_difference_of_a_long_and_a_short_training(monkeypa
 def test_timings_are_tidy_tables() -> None:
     sizes = performance.Bench(LENET, CPU, PLAIN, 1, 2).sizes([1, 3])
     assert sizes[["runs", "repeat"]].to_numpy().tolist() == [[1, 0], [1, 1], [3, 0], [3, 1]]
-    weights = 4 * sum(p.numel() for p in imp.build(LENET).parameters())
+    weights = 4 * sum(p.numel() for p in build(LENET).parameters())
     assert (sizes["memory"] >= weights).all()
     thin = performance.Bench(LENET, CPU, PLAIN, 1, 2).densities(2, [1.0, 0.05])
     assert len(thin) == 2 * 2 * 2 and set(thin["way"]) == {"dense products", "what is left"}
     wide = performance.Bench(LENET, CPU, PLAIN, 1, 1).widths(1, [0.1, 0.2])
     assert wide["width"].tolist() == [0.1, 0.2]
-    n = len(data.labels_for(LENET, data.load("digits")).train_rows)
+    n = len(labels_for(LENET, data.load("digits")).train_rows)
     flops = 2 * n * (2 * 64 * 30 + 3 * 30 * 10 + 3 * 10 * 10)  # a multiply-add is two operations, a step three passes
     assert wide["rate"][0] * wide["seconds"][0] == pytest.approx(flops)
 
@@ -101,7 +104,7 @@ def test_both_ways_of_a_density_start_from_the_same_pruned_networks(monkeypatch)
     seen = []
 
     def watch(stack: Stack, state: State, epochs: int, engine) -> float:
-        seen.append((engine.thin, float(state.masks[:, stack.prunable].mean()), state.weights.sum().item()))
+        seen.append((engine.sparse, float(state.masks[:, stack.prunable].mean()), state.weights.sum().item()))
         return 1.0
 
     monkeypatch.setattr(performance, "epoch_seconds", watch)
@@ -127,10 +130,10 @@ def test_stacks_hold_every_run_once_and_only_runs_of_one_shape() -> None:
     for jobs, stack_size in ((1, 16), (2, 16), (3, 2)):
         stacks = spread([*groups, vgg], jobs, stack_size)
         assert sorted(run.key for stack in stacks for run in stack) == sorted(r.key for g in [*groups, vgg] for r in g)
-        assert all(len({imp.stack_shape(run) for run in stack}) == 1 for stack in stacks)
+        assert all(len({stack_shape(run) for run in stack}) == 1 for stack in stacks)
         assert max(map(len, stacks)) <= stack_size
         assert all(len(stack) == 1 for stack in stacks if stack[0].model == "vgg_like")
-        lengths = [imp.work(stack[0]) * (len(stack) + 1) for stack in stacks]
+        lengths = [training_cost(stack[0]) * (len(stack) + 1) for stack in stacks]
         assert lengths == sorted(lengths, reverse=True)
 
 

@@ -7,7 +7,8 @@ import pytest
 from matplotlib import pyplot as plt
 from matplotlib.colors import same_color
 
-from dsdlib import display, plots, theory
+from dsdlib import plots, theory
+from dsdlib.report.show import PROVENANCE, show_versions
 
 pytestmark = pytest.mark.usefixtures("closed_figures")
 
@@ -108,8 +109,8 @@ def test_agreement_is_the_mean_distance_in_percent():
 
 def test_the_page_names_what_it_was_computed_with(monkeypatch):
     shown = []
-    monkeypatch.setattr(display, "display", lambda bundle, raw: shown.append(bundle))
-    display.show_versions("drawn from seed 0")
-    facts = shown[0][display.PROVENANCE]
+    monkeypatch.setattr("dsdlib.report.show.display", lambda bundle, raw: shown.append(bundle))
+    show_versions("drawn from seed 0")
+    facts = shown[0][PROVENANCE]
     assert facts["Data"] == "drawn from seed 0" and facts["Processor"] in shown[0]["text/html"]
     assert f"numpy {np.__version__}" in facts["Versions"] and "Python 3." in facts["Versions"]

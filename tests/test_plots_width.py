@@ -6,7 +6,8 @@ import pytest
 from matplotlib import pyplot as plt
 from matplotlib.colors import same_color
 
-from dsdlib import plots, published
+from dsdlib import plots
+from dsdlib.analysis import published
 
 pytestmark = pytest.mark.usefixtures("closed_figures")
 

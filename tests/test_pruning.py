@@ -11,7 +11,7 @@ from torch.nn.utils import prune as torch_prune
 
 from dsdlib import models
 from dsdlib.config import ConfigError, RunConfig
-from dsdlib.imp import Stack
+from dsdlib.engine.stack import Stack
 from dsdlib.pruning import prunable, prune, remaining_weights
 
 CPU = torch.device("cpu")
@@ -158,9 +158,9 @@ SMALL = RunConfig(epochs=1, milestones=(), rounds=3, noise_rate=0.2, model_args=
 def test_gradient_criterion_is_the_autograd_of_one_batch_through_the_plain_module(config):
     stack = Stack([config.vary(criterion="gradient", seed=3)], CPU)
     state = stack.fresh()
-    scores = stack._scores(state, 1)[0]
+    scores = stack.scores(state, 1)[0]
     (rng,) = stack.generators("criterion", 1)
-    rows, labels = stack.lessons.rows[0], stack.lessons.labels[0]
+    rows, labels = stack.data.rows[0], stack.data.labels[0]
     batch = torch.randperm(len(rows), generator=rng)[: config.batch_size]
     network = models.build(config.model, (1, 8, 8), 10, config.model_args, seed=3).eval()
     cross_entropy(network(stack.dataset.train_x[rows[batch]]), labels[batch]).backward()
@@ -173,19 +173,19 @@ def test_magnitude_scores_are_absolute_weights():
     stack = Stack([SMALL.vary(seed=1), SMALL.vary(seed=2)], CPU)
     for run, seed in enumerate((1, 2)):
         network = models.build("lenet_300_100", (1, 8, 8), 10, SMALL.model_args, seed)
-        assert torch.equal(stack._scores(stack.fresh(), 1)[run], vector(network).abs())
+        assert torch.equal(stack.scores(stack.fresh(), 1)[run], vector(network).abs())
 
 
 def test_random_scores_differ_between_layers_rounds_and_seeds_but_not_between_calls():
     config = SMALL.vary(model="mlp", model_args={"depth": 3, "width": 12}, criterion="random")
     stack = Stack([config, config.vary(seed=1)], CPU)
     state = stack.fresh()
-    first, second = stack._scores(state, 1), stack._scores(state, 2)
+    first, second = stack.scores(state, 1), stack.scores(state, 2)
     layers = stack.network.parameters(first)
     assert layers["3.weight"].shape == layers["5.weight"].shape
     assert not torch.isclose(layers["3.weight"], layers["5.weight"]).all()
     for a, b in ((first[0], first[1]), (first[0], second[0])):
         assert abs(torch.corrcoef(torch.stack([a, b]))[0, 1]) < 0.15
-    assert torch.equal(first, stack._scores(state, 1))
+    assert torch.equal(first, stack.scores(state, 1))
     assert 0 <= first.min() < 0.05
     assert 0.95 < first.max() < 1

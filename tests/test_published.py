@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dsdlib import published
+from dsdlib.analysis import published
 from dsdlib.config import ConfigError
 from dsdlib.pruning import remaining_weights
 

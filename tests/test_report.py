@@ -10,7 +10,10 @@ import pytest
 from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from dsdlib import report
+from dsdlib.analysis.claims import effect
+from dsdlib.report import command, show
+from dsdlib.report.execute import Turn
+from dsdlib.report.pages import duration, render
 
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="
 
@@ -24,7 +27,7 @@ rates: list[float] = [
 FIGURE = f"""\
 html = '<figure><img alt="A curve with a valley" src="data:image/png;base64,{PIXEL}" width="10"></figure>'
 figure = {{"alt": "A curve with a valley", "caption": "", "key": True, "sentence": "16 points & deep."}}
-display({{"text/html": html, "{report.FIGURE}": figure}}, raw=True)
+display({{"text/html": html, "{show.FIGURE}": figure}}, raw=True)
 """
 
 CLAIMS = f"""\
@@ -35,9 +38,9 @@ claim = {{"paper": "He 2022", "measured": "valley", "unit": "points", "threshold
 first = {{"statement": "<b>&", "effect": -15.93, "low": -18.2, "high": -13.4, "verdict": "supported"}}
 second = {{"statement": "It may", "effect": None, "low": None, "high": None, "verdict": "not measured"}}
 claims = [claim | first, claim | second, claim | first | {{"statement": f"rates {{rates}}"}}]
-display({{"text/html": "<table class='claims'></table>", "{report.CLAIMS}": claims}}, raw=True)
+display({{"text/html": "<table class='claims'></table>", "{show.CLAIMS}": claims}}, raw=True)
 provenance = {{"Data": "digits (sha256 ab12)", "Commit": "3f9c2ab"}}
-display({{"text/html": "<p>Made so</p>", "{report.PROVENANCE}": provenance}}, raw=True)
+display({{"text/html": "<p>Made so</p>", "{show.PROVENANCE}": provenance}}, raw=True)
 seeds + 40
 """
 
@@ -66,7 +69,7 @@ def write_project(root: Path) -> Path:
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project whose report was made once."""
     root = write_project(tmp_path_factory.mktemp("project"))
-    assert report.main(["tiny"], root) == 0
+    assert command.main(["tiny"], root) == 0
     return root
 
 
@@ -146,18 +149,18 @@ def test_a_failing_notebook_harms_no_page(project: Path, capfd: pytest.CaptureFi
     folder = project / "reports" / "tiny"
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     save(project / "notebooks" / "02_bare.ipynb", new_code_cell("nothing = 0"), new_code_cell("1 / nothing"))
-    assert report.main(["tiny", "--only", "02_bare"], project) == 1
+    assert command.main(["tiny", "--only", "02_bare"], project) == 1
     failed = folder / "02_bare.failed.ipynb"
     said = capfd.readouterr().err
     assert "ZeroDivisionError: division by zero\n" in said and str(failed) in said and "Traceback" not in said
     assert failed.is_file()
     assert {path.name: path.read_bytes() for path in folder.iterdir() if path != failed} == before
-    report.render(folder, "tiny")
+    render(folder, "tiny")
     assert "failed" not in page(project, "index").get_text()
 
 
 def test_values_of_ones_own_go_to_every_notebook_that_takes_them(project: Path) -> None:
-    assert report.main(["tiny", "-p", "seeds", "7", "-p", "rates", "[0.5]"], project) == 0
+    assert command.main(["tiny", "-p", "seeds", "7", "-p", "rates", "[0.5]"], project) == 0
     section = page(project, "01_valley").get_text()
     assert "47" in section and "seeds = 7" in section and "rates = [0.5]" in section
 
@@ -180,7 +183,7 @@ def test_a_deadline_stops_the_notebooks_and_leaves_the_pages_as_they_were(
     slow(project)
     before, others = page(project, "index").get_text(), running()
     started = time.monotonic()
-    assert report.main(["tiny", "--only", "02_bare", "--minutes", "0.1"], project) == 3
+    assert command.main(["tiny", "--only", "02_bare", "--minutes", "0.1"], project) == 3
     assert time.monotonic() - started < 40
     assert "0.1 minutes are over; the same command goes on" in capsys.readouterr().out
     assert page(project, "index").get_text() == before
@@ -197,7 +200,7 @@ def test_a_failure_is_told_at_once_and_stops_the_notebook_beside_it(
     (project / "parameters" / "tiny" / "03_queued.yaml").touch()
     others = running()
     started = time.monotonic()
-    assert report.main(["tiny"], project) == 1
+    assert command.main(["tiny"], project) == 1
     assert time.monotonic() - started < 40
     assert "ZeroDivisionError: division by zero" in capfd.readouterr().err
     left = {path.name for path in (project / "reports" / "tiny").glob("*.failed.ipynb")}
@@ -205,7 +208,7 @@ def test_a_failure_is_told_at_once_and_stops_the_notebook_beside_it(
 
 
 def test_what_waits_for_its_turn_is_kept_in_order(capsys: pytest.CaptureFixture[str]) -> None:
-    first, second = report.Turn(), report.Turn()
+    first, second = Turn(), Turn()
     first.begin()
     second.write("c")
     first.write("a")
@@ -233,14 +236,14 @@ def test_refuses_before_anything_runs(
     project: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], yaml: str, message: str
 ) -> None:
     (project / "parameters" / "tiny" / "02_bare.yaml").write_text(yaml)
-    assert report.main(arguments, project) == 2
+    assert command.main(arguments, project) == 2
     said = capsys.readouterr()
     assert message in said.err and said.err.count("\n") == 1 and not said.out
 
 
 def test_refuses_parameters_without_a_notebook(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (project / "parameters" / "tiny" / "09_gone.yaml").touch()
-    assert report.main(["tiny"], project) == 2
+    assert command.main(["tiny"], project) == 2
     assert "no notebook '09_gone'; the notebooks are: 01_valley, 02_bare" in capsys.readouterr().err
 
 
@@ -256,9 +259,9 @@ def test_refuses_parameters_without_a_notebook(project: Path, capsys: pytest.Cap
 )
 def test_effect(numbers: tuple[float | None, ...], text: str) -> None:
     claim = dict(zip(("effect", "low", "high"), numbers, strict=True), unit="points")
-    assert report.effect(claim) == text.replace(", ", ",\N{NO-BREAK SPACE}")
+    assert effect(claim) == text.replace(", ", ",\N{NO-BREAK SPACE}")
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(85.2, "85 s"), (725, "12 min 5 s"), (12010, "3 h 20 min")])
 def test_duration(seconds: float, text: str) -> None:
-    assert report.duration(seconds) == text
+    assert duration(seconds) == text

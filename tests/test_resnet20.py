@@ -5,7 +5,10 @@ import torch
 from torch import nn
 
 from dsdlib import ConfigError, RunConfig, cost, models
-from dsdlib.imp import PLAIN, Stack, check, run_rounds
+from dsdlib.engine.build import check
+from dsdlib.engine.device import PLAIN
+from dsdlib.engine.rounds import run_rounds
+from dsdlib.engine.stack import Stack
 from dsdlib.pruning import prunable
 
 CIFAR = (3, 32, 32)

@@ -11,10 +11,11 @@ import pandas as pd
 import pytest
 import torch
 
-from dsdlib import ConfigError, RunConfig, data, imp, load_masks, load_model, sweep
-from dsdlib.imp import build
+from dsdlib import ConfigError, RunConfig, data, load_masks, load_model, sweep
+from dsdlib.engine.build import build
 from dsdlib.pruning import prunable
-from dsdlib.results import REWIND, Store, best_round, write_whole
+from dsdlib.study.files import write_whole
+from dsdlib.study.store import REWIND, Store, best_round
 
 DAMAGE: dict[str, Callable[[bytes], bytes]] = {
     "truncated": lambda content: content[: len(content) // 2],
@@ -203,7 +204,7 @@ def test_a_finished_table_stands_without_its_weights_until_somebody_needs_them(
 ) -> None:
     shutil.copytree(finished, results, ignore=shutil.ignore_patterns("*.safetensors"))
     with monkeypatch.context() as patch:
-        patch.setattr(imp, "run_rounds", None)
+        patch.setattr("dsdlib.study.worker.run_rounds", None)
         sweep([run], keep=[99], progress=False)
     assert not weights_kept(results, run)
     table = sweep([run], keep=["best"], progress=False)

@@ -6,9 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from dsdlib import RunConfig, sparse, training
-from dsdlib.imp import Stack
-from dsdlib.training import Lessons, Network, Recipe, StackLearner, train
+from dsdlib import RunConfig
+from dsdlib.engine.loop import train
+from dsdlib.engine.network import Network
+from dsdlib.engine.rounds import measure
+from dsdlib.engine.sparse import linear_layers, reachable, sparse_layers
+from dsdlib.engine.stack import Stack
+from dsdlib.engine.stacked import StackedTrainer
+from dsdlib.engine.step import Recipe, TrainingData
 
 CPU = torch.device("cpu")
 
@@ -41,7 +46,7 @@ def thin_by(how):
     """Which layers are thin, chosen by hand: all, none, or every run's own."""
 
     def chosen(module, masks):
-        names = sparse.linear_layers(module)
+        names = linear_layers(module)
         own = [tuple(names), (), tuple(names[:1]), tuple(names[1:]), (names[1],)] if len(names) > 1 else [tuple(names)]
         runs = len(next(iter(masks.values())))
         return {"sparse": [tuple(names)] * runs, "dense": [()] * runs, "mixed": (own * runs)[:runs]}[how]
@@ -51,7 +56,7 @@ def thin_by(how):
 
 def trained(monkeypatch, network, masks, how, momentum=0.9, answers=None, runs=slice(None), seed=3, teachers=()):
     """The weights after three epochs, thin layers chosen by hand."""
-    monkeypatch.setattr(training, "thin_layers", thin_by(how))
+    monkeypatch.setattr("dsdlib.engine.loop.sparse_layers", thin_by(how))
     rng = torch.Generator().manual_seed(seed)
     everyone = len(masks)
     weights = torch.randn(masks.shape, generator=rng) * 0.5
@@ -64,8 +69,8 @@ def trained(monkeypatch, network, masks, how, momentum=0.9, answers=None, runs=s
     recipe = Recipe(3, 8, momentum, (1,), bool(teachers), **values)
     taught = {"teachers": teachers}
     if answers is not None:
-        taught = {"teachers": [None] * len(rows[runs]), "answers": answers[runs]}
-    lessons = Lessons(x, rows[runs], labels[runs], **taught)
+        taught = {"teachers": [None] * len(rows[runs]), "stored_teacher_logits": answers[runs]}
+    lessons = TrainingData(x, rows[runs], labels[runs], **taught)
     generators = [torch.Generator().manual_seed(100 + run) for run in range(everyone)][runs]
     return train(network, weights[runs], masks[runs], lessons, recipe, generators)
 
@@ -148,10 +153,10 @@ def test_neurons_that_lead_nowhere_sleep():
     parts["5.weight"][0, :, 2:] = 0  # of the second hidden layer, neurons 0 and 1 lead to an answer
     parts["3.weight"][0, 0, 1:] = 0  # neuron 0 there hears neuron 0 alone,
     parts["3.weight"][0, 1, :] = 0  # neuron 1 none: so the first hidden layer's others sleep
-    first, second, answers = sparse.awake([parts[f"{n}.weight"] for n in (1, 3, 5)])
+    first, second, answers = reachable([parts[f"{n}.weight"] for n in (1, 3, 5)])
     assert first[0].nonzero().flatten().tolist() == [0] and second[0].nonzero().flatten().tolist() == [0, 1]
     assert answers.all()
-    learner = StackLearner(network, masks.clone(), masks, ("1", "3", "5"))
+    learner = StackedTrainer(network, masks.clone(), masks, ("1", "3", "5"))
     sizes = {name: part.numel() for name, part in learner.parts.items()}  # computed with
     assert sizes == {"1.weight": 12, "1.bias": 1, "3.weight": 1, "3.bias": 2, "5.weight": 8, "5.bias": 4}
     learner(torch.randn(1, 16, 1, 3, 4))
@@ -167,9 +172,9 @@ def test_inputs_that_nobody_asks_for_are_not_looked_at():
     parts = network.parameters(masks)
     parts["1.weight"][0, :, 3:] = 0
     parts["1.weight"][1, :, [0, 1, 2, 4, 5, 6, 7, 8, 9, 10, 11]] = 0
-    learner = StackLearner(network, masks.clone(), masks, ("1",))
+    learner = StackedTrainer(network, masks.clone(), masks, ("1",))
     x = torch.randn(6, 1, 3, 4)
-    assert torch.equal(learner.look(x), x.flatten(1)[:, :4])
+    assert torch.equal(learner.used_inputs(x), x.flatten(1)[:, :4])
 
 
 def test_only_large_thin_layers_are_trained_so_each_run_by_its_own():
@@ -180,7 +185,7 @@ def test_only_large_thin_layers_are_trained_so_each_run_by_its_own():
     parts["0.weight"][1, 100:] = 0  # half
     parts["2.weight"][1:, 10:] = 0  # 10% left, of 20,000
     parts["4.weight"][:, :, 1:] = 0  # 1% left, of 200
-    assert sparse.thin_layers(network.module, parts) == [("0",), ("2",), ("2",)]
+    assert sparse_layers(network.module, parts) == [("0",), ("2",), ("2",)]
 
 
 def test_a_real_run_goes_sparse_and_agrees(monkeypatch):
@@ -188,14 +193,14 @@ def test_a_real_run_goes_sparse_and_agrees(monkeypatch):
     runs = RunConfig(noise_rate=0.5, epochs=3, milestones=(), batch_size=128).grid(seed=[0, 1])
     rows = {}
     for how in ("dense", "sparse", "mixed"):
-        monkeypatch.setattr(training, "thin_layers", thin_by(how))
+        monkeypatch.setattr("dsdlib.engine.loop.sparse_layers", thin_by(how))
         stack = Stack(runs, CPU)
         state = stack.fresh()
         order = state.weights.abs().masked_fill(~stack.prunable, torch.inf).argsort(1)
         state.masks = torch.ones_like(state.masks).scatter_(1, order[:, : int(0.95 * stack.prunable.sum())], 0.0)
         recipe, generators = stack.recipe(1), stack.generators("order", 1)
-        state.weights = train(stack.network, state.weights, state.masks, stack.lessons, recipe, generators)
-        rows[how] = stack.measure(state, 1)
+        state.weights = train(stack.network, state.weights, state.masks, stack.data, recipe, generators)
+        rows[how] = measure(stack, state, 1)
     for name in ("train_loss", "test_loss", "test_accuracy", "entropy", "learning_distance"):
         for dense, thin, mixed in zip(rows["dense"], rows["sparse"], rows["mixed"], strict=True):
             assert thin[name] == pytest.approx(dense[name], rel=1e-3)

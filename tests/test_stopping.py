@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dsdlib import published, stopping
+from dsdlib.analysis import published, stopping
+from dsdlib.analysis.stopping import ARMED, EARLY, NEVER, ORACLE, RULES
 from dsdlib.config import ConfigError
-from dsdlib.stopping import ARMED, EARLY, NEVER, ORACLE, RULES
 
 HONEST = [EARLY, ARMED, NEVER]
 FRACTION = st.integers(0, 16).map(lambda n: n / 16)  # exact, so that a tie is one

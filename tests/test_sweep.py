@@ -20,8 +20,11 @@ import pytest
 import torch
 from PIL import Image
 
-from dsdlib import ConfigError, RunConfig, data, imp, load_model, results, sweep
-from dsdlib.results import Store, best_round
+from dsdlib import ConfigError, RunConfig, data, load_model, sweep
+from dsdlib.engine.rounds import run_rounds
+from dsdlib.engine.stack import Stack
+from dsdlib.study.files import write_whole
+from dsdlib.study.store import Store, best_round
 
 USERS = """
 import torch
@@ -74,18 +77,18 @@ def alike(one: pd.DataFrame, other: pd.DataFrame) -> None:
 
 
 def forbid_training(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(imp, "run_rounds", lambda *_: pytest.fail("something is trained"))
+    patch.setattr("dsdlib.study.worker.run_rounds", lambda *_: pytest.fail("something is trained"))
 
 
 def watch_training(patch: pytest.MonkeyPatch) -> list[RunConfig]:
     """The runs that are trained from now on, as they come."""
-    trained, run_rounds = [], imp.run_rounds
+    trained, real = [], run_rounds
 
-    def counting(stack: imp.Stack, *more: Any) -> None:
+    def counting(stack: Stack, *more: Any) -> None:
         trained.extend(stack.configs)
-        run_rounds(stack, *more)
+        real(stack, *more)
 
-    patch.setattr(imp, "run_rounds", counting)
+    patch.setattr("dsdlib.study.worker.run_rounds", counting)
     return trained
 
 
@@ -126,7 +129,7 @@ def test_finished_runs_are_read_where_their_data_set_is_absent(
     monkeypatch.setenv("DSDLIB_DATA", str(tmp_path / "nowhere"))  # under this name nothing was loaded before
     with monkeypatch.context() as patch, warnings.catch_warnings(action="error"):
         forbid_training(patch)
-        patch.setattr(imp, "check", lambda _: pytest.fail("a finished run is checked"))
+        patch.setattr("dsdlib.study.sweep.check", lambda _: pytest.fail("a finished run is checked"))
         pd.testing.assert_frame_equal(sweep(runs, progress=False), table, check_exact=True)
     for unfinished in (runs[0].vary(seed=1), runs[0].vary(rounds=3)):
         with pytest.raises(ConfigError, match=r"'folder:photos': no folder .*nowhere.photos.train"):
@@ -255,7 +258,7 @@ def test_stopped_at_any_write_a_sweep_goes_on_to_the_same_table(
 ) -> None:
     runs = tiny.vary(**changes).grid(seed=[0, 1])
     undisturbed = sweep(runs, results=tmp_path / "undisturbed", progress=False)
-    write, countdown, written = results.write_whole, 0, []
+    write, countdown, written = write_whole, 0, []
 
     def write_or_stop(path: Path, how: Any) -> None:
         nonlocal countdown
@@ -267,7 +270,8 @@ def test_stopped_at_any_write_a_sweep_goes_on_to_the_same_table(
         if countdown == 0:
             raise Stop
 
-    monkeypatch.setattr(results, "write_whole", write_or_stop)
+    for room in ("files", "store"):
+        monkeypatch.setattr(f"dsdlib.study.{room}.write_whole", write_or_stop)
     for number in range(1, 99):
         countdown, store = number, tmp_path / f"stopped-{number}"
         try:
@@ -434,7 +438,8 @@ def test_a_run_whose_data_changed_under_the_same_name_is_set_aside_and_trained_a
     sweep([run], progress=False)
     loaded = data.load(run.dataset)
     changed = replace(loaded, train_x=-loaded.train_x)
-    monkeypatch.setattr(data, "load", lambda name: changed)
+    for room in ("build", "stack"):
+        monkeypatch.setattr(f"dsdlib.engine.{room}.load_dataset", lambda name: changed)
     with pytest.warns(UserWarning, match="data_sha256 is no longer what it was"):
         sweep([run], progress=False)
     assert Store(results).provenance(run)[0]["data_sha256"] == changed.checksum()

@@ -8,12 +8,18 @@ from torch.nn.functional import cross_entropy, kl_div, log_softmax, softmax
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from torch.utils.data import DataLoader, TensorDataset
 
-from dsdlib import data, imp, models, training
+from dsdlib import data, models
 from dsdlib.config import RunConfig
-from dsdlib.distillation import distillation_loss, distillation_slope
+from dsdlib.distillation import distillation_gradient, distillation_loss
+from dsdlib.engine.build import build
+from dsdlib.engine.loop import Callbacks, evaluate, train
+from dsdlib.engine.network import Network, _flat, _shaped
+from dsdlib.engine.rounds import _costs, measure, run_rounds
+from dsdlib.engine.stack import Stack
+from dsdlib.engine.step import Recipe, TrainingData
 from dsdlib.geometry import learning_distance
+from dsdlib.noise import labels_for
 from dsdlib.seeding import torch_generator
-from dsdlib.training import Lessons, Network, Recipe, evaluate, train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CPU = torch.device("cpu")
@@ -23,9 +29,9 @@ VGG = LENET.vary(model="vgg_like", model_args={"depth": 2, "width": 4}, batch_si
 
 def carried(*configs, teachers=()):
     """A stack, and each round's state and rows."""
-    stack = imp.Stack(list(configs), CPU, teachers)
+    stack = Stack(list(configs), CPU, teachers)
     rounds = []
-    imp.run_rounds(stack, stack.fresh(), 0, lambda round_, state, rows: rounds.append((state, rows)))
+    run_rounds(stack, stack.fresh(), 0, lambda round_, state, rows: rounds.append((state, rows)))
     return stack, [state for state, _ in rounds], [rows for _, rows in rounds]
 
 
@@ -36,7 +42,7 @@ def vector(network):
 def fast_layout(network):
     """Convolutions sum in another order in another memory layout, and training amplifies the last bit."""
     parameters = dict(network.named_parameters())
-    return {n: training._shaped(training._flat(p), p.shape) if p.ndim == 4 else p for n, p in parameters.items()}
+    return {n: _shaped(_flat(p), p.shape) if p.ndim == 4 else p for n, p in parameters.items()}
 
 
 def plain_training(network, config, x, y, mask, rng, teacher=None, first=0, last=10**9):
@@ -126,7 +132,7 @@ def test_training_equals_a_plain_pytorch_loop(config, runs, n, taught):
         *map(values, ("lr", "weight_decay", "alpha", "temperature")),
         config.optimizer,
     )
-    lessons = Lessons(x, rows, labels, teachers or ())
+    lessons = TrainingData(x, rows, labels, teachers or ())
     learned = train(network, weights, masks, lessons, recipe, [torch_generator(c.seed, "order", 0) for c in configs])
     for r, (plain, c) in enumerate(zip(networks, configs, strict=True)):
         vector_to_parameters(weights[r] * masks[r], plain.parameters())
@@ -155,7 +161,7 @@ def test_distillation_loss_is_torchs_kl_div_times_the_squared_temperature_in_val
     torch.testing.assert_close(*gradients, atol=1e-12, rtol=1e-10)
     assert distillation_loss(teacher, teacher, temperature).abs().max() < 1e-12
     (slope,) = torch.autograd.grad(distillation_loss(student, teacher, temperature).sum(), student)
-    torch.testing.assert_close(distillation_slope(student.mT, teacher.mT, temperature).mT, slope)
+    torch.testing.assert_close(distillation_gradient(student.mT, teacher.mT, temperature).mT, slope)
 
 
 def rows_alike(a, b):
@@ -210,18 +216,18 @@ def test_a_network_with_batchnorm_trains_the_same_twice_and_differently_from_ano
 @pytest.mark.parametrize("retraining", ["lr_rewinding", "weight_rewinding", "finetune", "reinit"])
 def test_pruned_weights_are_exactly_zero_after_every_step(retraining, monkeypatch):
     seen = []
-    real = imp.train
+    real = train
 
     def watched(network, weights, masks, *more):
-        *more, visits, engine, _ = more
+        *more, engine, callbacks = more
 
         def watch(now):
             seen.append(bool((now[masks == 0] == 0).all()) and bool((now[masks == 1] != 0).any()))
 
-        assert set(visits or {}) <= {0}
-        return real(network, weights, masks, *more, dict.fromkeys(range(2 * 17), watch), engine)
+        assert set(callbacks.before_step) <= {0}
+        return real(network, weights, masks, *more, engine, Callbacks(dict.fromkeys(range(2 * 17), watch)))
 
-    monkeypatch.setattr(imp, "train", watched)
+    monkeypatch.setattr("dsdlib.engine.stack.train", watched)
     config = LENET.vary(retraining=retraining, weight_decay=0.01)
     stack, states, rows = carried(config)
     assert len(seen) == 3 * 2 * 17
@@ -235,9 +241,9 @@ def test_pruned_weights_are_exactly_zero_after_every_step(retraining, monkeypatc
 
 def spied(config, monkeypatch):
     """A run's rounds, and what each round's training was called with: weights, first iteration, recipe."""
-    calls, real = [], imp.train
+    calls, real = [], train
 
-    def spy(network, weights, masks, lessons, recipe, generators, start, visits, engine, _):
+    def spy(network, weights, masks, data, recipe, generators, engine, callbacks):
         count = []
         calls.append({"weights": (weights * masks)[0].clone(), "recipe": recipe, "steps": count})
         calls[-1]["buffers"] = network.buffers()
@@ -245,22 +251,22 @@ def spied(config, monkeypatch):
         def counted(iteration):
             def visit(now):
                 count.append(iteration)
-                (visits or {}).get(iteration, lambda now: None)(now)
+                callbacks.before_step.get(iteration, lambda now: None)(now)
 
             return visit
 
         everywhere = {iteration: counted(iteration) for iteration in range(10_000)}
-        return real(network, weights, masks, lessons, recipe, generators, start, everywhere, engine)
+        return real(network, weights, masks, data, recipe, generators, engine, Callbacks(everywhere))
 
-    monkeypatch.setattr(imp, "train", spy)
+    monkeypatch.setattr("dsdlib.engine.stack.train", spy)
     return *carried(config), calls
 
 
 def dense_after(config, steps):
     """The dense network after exactly so many steps of plain training in round 0."""
-    stack = imp.Stack([config], CPU)
+    stack = Stack([config], CPU)
     network = models.build(config.model, (1, 8, 8), 10, config.model_args, config.seed)
-    x, y = stack.lessons.x[stack.lessons.rows[0]], stack.lessons.labels[0]
+    x, y = stack.data.x[stack.data.rows[0]], stack.data.labels[0]
     everything = torch.ones(len(vector(network)))
     plain_training(network, config, x, y, everything, torch_generator(config.seed, "order", 0), last=steps)
     return network
@@ -284,7 +290,7 @@ def test_weight_rewinding_goes_back_to_the_dense_training_after_exactly_t_steps(
         assert begun["steps"] == list(range(steps, total))
         for name, buffer in network.named_buffers():
             torch.testing.assert_close(begun["buffers"][name], buffer, atol=5e-4, rtol=1e-4)
-    x, y = stack.lessons.x[stack.lessons.rows[0]], stack.lessons.labels[0]
+    x, y = stack.data.x[stack.data.rows[0]], stack.data.labels[0]
     vector_to_parameters(calls[2]["weights"], network.parameters())
     plain_training(network, config, x, y, states[2].masks[0], torch_generator(5, "order", 2), first=steps)
     torch.testing.assert_close(states[2].weights[0], vector(network), atol=1e-4, rtol=1e-3)
@@ -297,24 +303,24 @@ def test_learning_rate_rewinding_goes_on_from_the_weights_with_the_whole_schedul
         assert torch.equal(calls[round_]["weights"], (before.weights * states[round_].masks)[0])
         assert all(torch.equal(b, before.buffers[name]) for name, b in calls[round_]["buffers"].items())
         assert calls[round_]["recipe"].lr.tolist() == pytest.approx([0.05])
-        assert [calls[round_]["recipe"].factor(epoch) for epoch in (0, 1)] == pytest.approx([1, 0.1])
+        assert [calls[round_]["recipe"].lr_factor(epoch) for epoch in (0, 1)] == pytest.approx([1, 0.1])
         assert calls[round_]["steps"] == list(range(10))
 
 
 def test_finetuning_goes_on_from_the_weights_at_the_last_learning_rate(monkeypatch):
     config = LENET.vary(retraining="finetune", epochs=3, milestones=(1, 2))
     _, states, _, calls = spied(config, monkeypatch)
-    assert [calls[0]["recipe"].factor(epoch) for epoch in range(3)] == pytest.approx([1, 0.1, 0.01])
+    assert [calls[0]["recipe"].lr_factor(epoch) for epoch in range(3)] == pytest.approx([1, 0.1, 0.01])
     for round_ in (1, 2):
         assert torch.equal(calls[round_]["weights"], (states[round_ - 1].weights * states[round_].masks)[0])
         recipe = calls[round_]["recipe"]
-        assert [recipe.lr.item() * recipe.factor(epoch) for epoch in range(3)] == pytest.approx([0.0005] * 3)
+        assert [recipe.lr.item() * recipe.lr_factor(epoch) for epoch in range(3)] == pytest.approx([0.0005] * 3)
 
 
 @pytest.mark.parametrize("config", [LENET, VGG], ids=["lenet", "vgg"])
 def test_reinitialisation_draws_new_weights_each_round_and_forgets_the_old(config, monkeypatch):
     stack, states, _, calls = spied(config.vary(retraining="reinit"), monkeypatch)
-    draws = [vector(imp.build(config, draw)) for draw in range(3)]
+    draws = [vector(build(config, draw)) for draw in range(3)]
     for round_ in range(3):
         assert torch.equal(calls[round_]["weights"], draws[round_] * states[round_].masks[0])
         assert all(torch.equal(b, stack.initial_buffers[name]) for name, b in calls[round_]["buffers"].items())
@@ -327,35 +333,35 @@ def test_reinitialisation_draws_new_weights_each_round_and_forgets_the_old(confi
 @pytest.mark.parametrize("augment", [False, True], ids=["looked up", "asked anew"])
 @pytest.mark.parametrize("config", [LENET, VGG], ids=["lenet", "vgg"])
 def test_a_students_teacher_answers_as_the_teachers_module_does_in_evaluation(config, augment):
-    teachers = [imp.build(VGG.vary(seed=9 + r)) for r in range(2)]
+    teachers = [build(VGG.vary(seed=9 + r)) for r in range(2)]
     for teacher in teachers:  # so that BatchNorm's two modes differ
         teacher.train()(3 + 2 * torch.randn(64, 1, 8, 8))
     configs = [config.vary(teacher=LENET, alpha=1.0, augment=augment, seed=r) for r in range(2)]
     if config is VGG:
         configs, teachers = configs[:1], teachers[:1]
-    stack = imp.Stack(configs, CPU, teachers)
+    stack = Stack(configs, CPU, teachers)
     positions = torch.stack([torch.randperm(1037)[:50] for _ in configs])
-    x = stack.lessons.x[stack.lessons.rows.gather(1, positions)]
+    x = stack.data.x[stack.data.rows.gather(1, positions)]
     x = torch.stack([data.augmented(images, torch.Generator().manual_seed(0)) for images in x]) if augment else x
-    answers = stack.lessons.taught(positions, x)
+    answers = stack.data.teacher_logits(positions, x)
     expected = torch.stack([t.eval()(images).detach() for t, images in zip(teachers, x, strict=True)])
     torch.testing.assert_close(answers, expected, atol=1e-5, rtol=1e-4)
     assert not answers.requires_grad
     weights = stack.advance(stack.fresh(), 0).weights
-    stack.lessons.labels = (stack.lessons.labels + 1) % 10  # with alpha = 1, labels teach nothing
-    stack.lessons.answers = None  # asked anew for each batch
+    stack.data.labels = (stack.data.labels + 1) % 10  # with alpha = 1, labels teach nothing
+    stack.data.stored_teacher_logits = None  # asked anew for each batch
     torch.testing.assert_close(stack.advance(stack.fresh(), 0).weights, weights, atol=1e-4, rtol=1e-3)
 
 
 @pytest.mark.parametrize("config", [LENET, VGG], ids=["lenet", "vgg"])
 def test_measures_equal_the_plain_modules_accuracy_and_loss(config):
     stack, states, rows = carried(config.vary(seed=1))
-    network = imp.build(config)
+    network = build(config)
     for state, (row,) in zip(states, rows, strict=True):
         tensors = stack.tensors(state, 0)
         network.load_state_dict({k: v for k, v in tensors.items() if not k.startswith("mask.")})
         network.eval()
-        digits, labels = stack.dataset, data.labels_for(config.vary(seed=1), stack.dataset)
+        digits, labels = stack.dataset, labels_for(config.vary(seed=1), stack.dataset)
         with torch.no_grad():
             for name, x, y in (
                 ("train", digits.train_x[labels.train_rows], labels.train_labels),
@@ -371,27 +377,27 @@ def test_measures_equal_the_plain_modules_accuracy_and_loss(config):
                     assert row["train_accuracy_corrupted"] == pytest.approx(right[wrong].mean().item())
                     assert row["train_accuracy_clean"] == pytest.approx(right[~wrong].mean().item())
                     assert row["corrupted_fraction"] == pytest.approx(207 / 1037)
-        moved = (vector(imp.build(config.vary(seed=1))) - vector(network)).norm().item()
+        moved = (vector(build(config.vary(seed=1))) - vector(network)).norm().item()
         assert row["learning_distance"] == pytest.approx(moved, rel=1e-5)
 
 
 def test_evaluation_in_batches_is_that_of_all_at_once_and_of_nothing_is_empty():
-    network = Network(imp.build(LENET))
-    weights = torch.stack([vector(imp.build(LENET.vary(seed=s))) for s in (0, 1)])
+    network = Network(build(LENET))
+    weights = torch.stack([vector(build(LENET.vary(seed=s))) for s in (0, 1)])
     x, y = data.load("digits").test_x, data.load("digits").test_y.expand(2, -1)
-    small, whole = (evaluate(network.answering(weights), x, None, y, batch_size=b) for b in (77, 10**6))
+    small, whole = (evaluate(network.forward_function(weights), x, None, y, batch_size=b) for b in (77, 10**6))
     torch.testing.assert_close(small[0], whole[0])
     assert torch.equal(small[1], whole[1])
     assert small[0].shape == small[1].shape == (2, 500)
-    assert evaluate(network.answering(weights), x, y[:, :0], y[:, :0])[0].shape == (2, 0)
+    assert evaluate(network.forward_function(weights), x, y[:, :0], y[:, :0])[0].shape == (2, 0)
 
 
 def test_evaluation_uses_batchnorms_running_statistics_whatever_mode_the_module_is_in():
-    module, digits = imp.build(VGG), data.load("digits")
+    module, digits = build(VGG), data.load("digits")
     module.train()(3 + 2 * digits.train_x)
     network = Network(module)
     before = network.buffers()
-    answer = network.answering(vector(module).unsqueeze(0))
+    answer = network.forward_function(vector(module).unsqueeze(0))
     loss, _, _ = evaluate(answer, digits.test_x, None, digits.test_y.unsqueeze(0))
     expected = cross_entropy(module.eval()(digits.test_x), digits.test_y, reduction="none").detach()
     torch.testing.assert_close(loss[0], expected, atol=1e-5, rtol=1e-4)
@@ -407,24 +413,24 @@ def test_learning_distance_is_the_euclidean_norm_with_pruned_weights_as_zeros():
 @pytest.mark.parametrize("steps", [0, 16, 17, 20, 33])
 def test_training_cost_counts_the_images_that_each_round_trains_on(steps):
     config = LENET.vary(retraining="weight_rewinding", rewind_iteration=steps)
-    stack = imp.Stack([config], CPU)
+    stack = Stack([config], CPU)
     state = stack.fresh()
     per_image = 3 * (64 * 30 + 30 * 10 + 10 * 10)
     sizes = 2 * [*[64] * 16, 13]  # 1,037 images in batches of 64, twice
-    assert stack._costs(state, 0)["train_flops"].item() == per_image * 2 * 1037
+    assert _costs(stack, state, 0)["train_flops"].item() == per_image * 2 * 1037
     for name in ("train_flops", "train_flops_sparse"):
-        assert stack._costs(state, 1)[name].item() == pytest.approx(per_image * sum(sizes[steps:]))
+        assert _costs(stack, state, 1)[name].item() == pytest.approx(per_image * sum(sizes[steps:]))
 
 
 def test_a_state_restored_from_its_tensors_goes_on_as_if_nothing_had_happened():
     for configs in (STACKED[:2], [VGG]):
         stack, states, rows = carried(*configs)
-        fresh = imp.Stack(configs, CPU)
+        fresh = Stack(configs, CPU)
         state = fresh.restore([stack.tensors(states[1], run) for run in range(len(configs))])
         state = fresh.advance(state, 2)
         assert torch.equal(state.weights, states[2].weights)
         assert torch.equal(state.masks, states[2].masks)
-        assert all(map(rows_alike, fresh.measure(state, 2), rows[2]))
+        assert all(map(rows_alike, measure(fresh, state, 2), rows[2]))
 
 
 def test_a_diverging_run_is_reported_and_still_pruned_exactly():
@@ -434,11 +440,11 @@ def test_a_diverging_run_is_reported_and_still_pruned_exactly():
 
 
 def test_only_sequences_of_linear_layers_and_activations_share_a_stack():
-    assert Network(imp.build(LENET)).stackable
-    assert not Network(imp.build(VGG)).stackable
+    assert Network(build(LENET)).stackable
+    assert not Network(build(VGG)).stackable
     assert not Network(nn.Sequential(nn.Flatten(), nn.Linear(4, 2), nn.BatchNorm1d(2))).stackable
     with pytest.raises(ValueError, match="a stack of one"):
-        imp.Stack([VGG, VGG.vary(seed=1)], CPU)
+        Stack([VGG, VGG.vary(seed=1)], CPU)
 
 
 RELU = nn.ReLU()

@@ -8,82 +8,26 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, LogLocator, MaxNLocator
+from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, MaxNLocator
 
-from dsdlib.curves import CLEAR
-
-INK, MUTED = "#22262b", "#6b7280"
-PALETTE = "flare"
-MARKERS = ("o", "D", "^", "P")
-PHASE_COLOURS = {"light": "#ffffff", "critical": "#fbe6df", "sweet": "#e0f2e5", "collapsed": "#eeeff1"}
-TEST, TRAIN = "#c2452d", "#3b6ea5"
-PARTS = {"test_accuracy": ("Test", TEST, "-"), "train_accuracy": ("Train (noisy labels)", TRAIN, "--")}
-MEMORISED = {
-    "train_accuracy_clean": ("Clean labels, learned", TRAIN, "-"),
-    "train_accuracy_corrupted": ("Corrupted labels, memorised", TEST, "-"),
-}
-TICKS = (0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9998, 0.9999)
-FEW_TICKS = (0, 0.8, 0.95, 0.99, 0.998, 0.9998)
-
-
-def interval(values: pd.Series) -> np.ndarray:
-    """Both ends of the 95% bootstrap interval of a mean. The very resamples of seaborn's own, all drawn at once."""
-    chosen = np.random.default_rng(0).integers(len(values), size=(1000, len(values)))
-    return np.percentile(values.to_numpy()[chosen].mean(axis=1), [2.5, 97.5])
-
-
-# Means with their 95% intervals as bars: the style of points at a few places.
-MEANS = {"marker": "o", "errorbar": interval, "err_style": "bars", "err_kws": {"capsize": 3, "lw": 1}}
-
-
-def set_theme() -> None:
-    """The study's look, for all figures of a notebook."""
-    sns.set_theme(
-        context="notebook",
-        style="ticks",
-        rc={
-            "figure.figsize": (8, 4.8),
-            "figure.constrained_layout.use": True,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.edgecolor": MUTED,
-            "axes.labelcolor": INK,
-            "axes.titlelocation": "left",
-            "axes.titleweight": "bold",
-            "text.color": INK,
-            "xtick.color": MUTED,
-            "ytick.color": MUTED,
-            "grid.color": "#eceef0",
-            "axes.grid": True,
-            "axes.axisbelow": True,
-            "legend.frameon": False,
-            "lines.linewidth": 2,
-        },
-    )
-
-
-def sparsity_axis(ax: Axes, sparsest: float, ticks: Sequence[float] = TICKS) -> None:
-    """Sparsity in percent, spread out where the weights run out: even steps of pruning are even on the axis."""
-    ax.set_xscale("function", functions=(lambda s: -np.log1p(-np.minimum(s, 1 - 1e-9)), lambda t: -np.expm1(-t)))
-    ax.set_xlim(0, sparsest or 0.5)
-    ax.xaxis.set_major_locator(FixedLocator([tick for tick in ticks if tick <= sparsest]))
-    ax.xaxis.set_minor_locator(FixedLocator([]))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda s, _: f"{100 * s:g}"))
-    ax.set_xlabel("Sparsity (% of prunable weights that are zero)")
-
-
-def weights_axis(ax: Axes) -> None:
-    """Remaining weights, fewer to the right: networks of different sizes on one axis."""
-    ax.set_xscale("log")
-    ax.xaxis.set_inverted(True)
-    ax.set_xlabel("Prunable weights left")
-
-
-def measure_axis(ax: Axes, label: str = "Accuracy (%)") -> None:
-    """The y axis; fractions whose unit is % or points are shown in hundredths."""
-    if label.endswith(("(%)", "(points)")):
-        ax.yaxis.set_major_formatter(FuncFormatter(lambda fraction, _: f"{100 * fraction:g}"))
-    ax.set_ylabel(label)
+from dsdlib.analysis.curves import CLEAR
+from dsdlib.plots.style import (
+    INK,
+    MARKERS,
+    MEANS,
+    MUTED,
+    PALETTE,
+    PARTS,
+    PHASE_COLOURS,
+    TEST,
+    TRAIN,
+    interval,
+    is_ordered,
+    measure_axis,
+    reach,
+    sparsity_axis,
+    weights_axis,
+)
 
 
 def parts(table: pd.DataFrame, series: dict[str, tuple[str, str, str]] = PARTS, ax: Axes | None = None) -> Axes:
@@ -120,7 +64,7 @@ def curves(
     """One measure against ``sparsity`` or ``remaining_weights``, a curve for each value of ``hue``, mean and 95%
     interval over seeds. Numbers get shades of one colour, names a colour each."""
     ax = ax or plt.subplots()[1]
-    palette = sns.color_palette(PALETTE if _ordered(table[hue]) else "deep", table[hue].nunique())
+    palette = sns.color_palette(PALETTE if is_ordered(table[hue]) else "deep", table[hue].nunique())
     sns.lineplot(table, x=x, y=measure, hue=hue, palette=palette, errorbar=interval, ax=ax)
     title = hue.replace("_", " ").capitalize()
     sns.move_legend(ax, "upper left", bbox_to_anchor=(1, 1), title=title, alignment="left")
@@ -132,24 +76,20 @@ def curves(
     return ax
 
 
-def _ordered(column: pd.Series) -> bool:
-    return pd.api.types.is_numeric_dtype(column)
-
-
 def depths(
     valleys: pd.DataFrame, x: str, hue: str | None = None, label: str | None = None, ax: Axes | None = None
 ) -> Axes:
     """Depth of the valley, with its interval, for each value of ``x``; a line for each value of ``hue``."""
     ax = ax or plt.subplots()[1]
-    values = sorted(valleys[x].unique()) if _ordered(valleys[x]) else list(valleys[x].unique())
+    values = sorted(valleys[x].unique()) if is_ordered(valleys[x]) else list(valleys[x].unique())
     groups = list(valleys.groupby(hue, sort=False)) if hue else [(None, valleys)]
     for (value, group), colour in zip(groups, sns.color_palette(PALETTE, len(groups)), strict=True):
         at = [values.index(v) for v in group[x]]
         bars = np.abs(group[["low", "high"]].to_numpy().T - group["depth"].to_numpy())
-        style = "o-" if _ordered(valleys[x]) else "o"
+        style = "o-" if is_ordered(valleys[x]) else "o"
         ax.errorbar(at, group["depth"], bars, fmt=style, capsize=4, color=colour, label=value)
     names = [f"{v:g}" if isinstance(v, float) else str(v) for v in values]
-    ax.set_xticks(range(len(values)), names, **({} if _ordered(valleys[x]) else {"rotation": 30, "ha": "right"}))
+    ax.set_xticks(range(len(values)), names, **({} if is_ordered(valleys[x]) else {"rotation": 30, "ha": "right"}))
     ax.set_xlabel(x.replace("_", " ").capitalize() if label is None else label)
     measure_axis(ax, "Depth of the valley (points)")
     ax.axhline(0, color=MUTED, lw=1)
@@ -248,7 +188,7 @@ def stops(outcomes: pd.DataFrame, hue: str, ax: Axes | None = None) -> Axes:
     for (value, rule), part in outcomes.groupby([hue, "rule"], sort=False):
         flops, accuracy = part["train_flops"], part["test_accuracy"]
         style = {"fmt": MARKERS[list(rules).index(rule)], "color": colours[value], "ms": 9, "lw": 1, "mec": "white"}
-        ax.errorbar(flops.mean(), accuracy.mean(), _reach(accuracy), _reach(flops), **style)
+        ax.errorbar(flops.mean(), accuracy.mean(), reach(accuracy), reach(flops), **style)
     ax.plot([], [], " ", label=hue)
     for name, colour in colours.items():
         ax.plot([], [], "s", color=colour, label=str(name))
@@ -280,7 +220,7 @@ def against(
     if hue is None:
         sns.lineplot(table, x=x, y=y, color=TRAIN, ax=ax, **MEANS)
     else:
-        palette = sns.color_palette(PALETTE if _ordered(table[hue]) else "deep", table[hue].nunique())
+        palette = sns.color_palette(PALETTE if is_ordered(table[hue]) else "deep", table[hue].nunique())
         sns.lineplot(table, x=x, y=y, hue=hue, palette=palette, ax=ax, **MEANS)
         sns.move_legend(ax, "upper left", bbox_to_anchor=(1, 1), title=hue, alignment="left")
     ax.set_xlabel(xlabel)
@@ -291,7 +231,7 @@ def against(
 def lines(table: pd.DataFrame, x: str, y: str, hue: str, xlabel: str, ylabel: str, ax: Axes | None = None) -> Axes:
     """A measure along a dense ``x``, a line for each value of ``hue``, mean and 95% interval over the rest."""
     ax = ax or plt.subplots()[1]
-    palette = sns.color_palette(PALETTE if _ordered(table[hue]) else "deep", table[hue].nunique())
+    palette = sns.color_palette(PALETTE if is_ordered(table[hue]) else "deep", table[hue].nunique())
     sns.lineplot(table, x=x, y=y, hue=hue, palette=palette, errorbar=interval, ax=ax)
     sns.move_legend(ax, "upper left", bbox_to_anchor=(1, 1), title=hue, alignment="left")
     ax.set_xlabel(xlabel)
@@ -312,16 +252,6 @@ def timings(
     ax.yaxis.set_major_formatter(EngFormatter(unit))
     ax.set_ylim(bottom=0)
     return ax
-
-
-def _reach(values: pd.Series) -> np.ndarray:
-    """From the mean down and up to the ends of its 95% interval, (2, 1)."""
-    return np.abs(interval(values) - values.mean()).reshape(2, 1)
-
-
-def shades(names: Sequence[str]) -> dict[str, str]:
-    """A colour for each name: ink for the first, a shade of one colour for each of the others."""
-    return dict(zip(names, [INK, *sns.color_palette(PALETTE, len(names) - 1).as_hex()], strict=True))
 
 
 def widths(
@@ -349,114 +279,3 @@ def mark_width(ax: Axes, width: float, text: str) -> None:
     """A width, as a line across the figure, named at its top."""
     ax.axvline(width, color=MUTED, lw=1, ls=":", zorder=0)
     ax.text(width, 1.01, text, transform=ax.get_xaxis_transform(), ha="center", va="bottom", color=MUTED)
-
-
-ESTIMATORS = {
-    "dense": MUTED,
-    "magnitude": TEST,
-    "magnitude, retrained": "#e8a08f",
-    "Hessian": TRAIN,
-    "Hessian, retrained": "#93b7dc",
-    "oracle": "#3f8f6b",
-    "informative features only": "#7d4f9e",
-    "as few features": "#7d4f9e",
-}
-
-
-def risks(
-    theory: pd.DataFrame,
-    simulated: pd.DataFrame,
-    x: str,
-    xlabel: str,
-    hue: str = "estimator",
-    names: Sequence[str] | None = None,
-    ax: Axes | None = None,
-) -> Axes:
-    """Test ``risk`` against ``x``, a colour for each value of ``hue`` (those in ``names``, else all that were
-    simulated): theory as a line, simulation as points with 95% intervals over repeats. Without theory, dots join the
-    points; a risk that does not vary with ``x`` has a band. Against ``ratio`` (p/n), lines break at the interpolation
-    threshold, which is marked."""
-    ax = ax or plt.subplots()[1]
-    names = list(names or dict.fromkeys(simulated[hue]))
-    for name, shade in zip(names, sns.color_palette(PALETTE, len(names)), strict=True):
-        colour = ESTIMATORS.get(name, shade)
-        line, points = (table[table[hue] == name].sort_values(x) for table in (theory, simulated))
-        flat = points.groupby("repeat")["risk"].nunique().max() == 1
-        style, joined = "" if flat else "o", ":" if line.empty else "-"
-        for part in [line] if flat else _sides(line, x):
-            ax.plot(part[x], part["risk"], color=colour, lw=1.8)
-        for part in [points] if flat else _sides(points, x):
-            _simulated(part, x, colour, style, joined if joined == ":" else "", ax)
-        label = name[0].upper() + name[1:] if isinstance(name, str) else f"{name:g}"
-        ax.plot([], [], style + joined, color=colour, ms=5, lw=1.8, label=label)
-    ax.set_yscale("log")
-    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda risk, _: f"{risk:g}"))
-    ax.yaxis.set_minor_locator(FixedLocator([]))
-    if x == "ratio":
-        _ratio_axis(ax)
-    ax.set_xlabel(xlabel)
-    ax.set_ylabel("Test risk")
-    ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
-    return ax
-
-
-def _sides(table: pd.DataFrame, x: str) -> list[pd.DataFrame]:
-    """What lies left and right of p = n, where ``x`` is p/n."""
-    return [table[table[x] < 1], table[table[x] > 1]] if x == "ratio" else [table]
-
-
-def _simulated(points: pd.DataFrame, x: str, colour: str, marker: str, join: str, ax: Axes) -> None:
-    style = {"color": colour, "marker": marker, "ls": join, "ms": 5, "mew": 0, "lw": 1, "errorbar": interval}
-    bars = {"err_style": "bars", "err_kws": {"lw": 1}} if marker else {"err_style": "band"}
-    sns.lineplot(points, x=x, y="risk", legend=False, ax=ax, **style, **bars)
-
-
-def _ratio_axis(ax: Axes) -> None:
-    """p/n, by factors, with the interpolation threshold p = n."""
-    ax.set_xscale("log")
-    ax.xaxis.set_major_locator(FixedLocator([0.2, 0.5, 1, 2, 5, 10, 20]))
-    ax.xaxis.set_minor_locator(FixedLocator([]))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda ratio, _: f"{ratio:g}"))
-    ax.axvline(1, color=MUTED, lw=1.2, ls="--", zorder=1)
-    ax.text(1, 1.01, "p = n", transform=ax.get_xaxis_transform(), ha="center", va="bottom", color=MUTED)
-
-
-def advantages(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """Where pruning a large fit beats the small model, from `dsdlib.theory.advantage`: a filled map over the features
-    kept and seen for each sample, with the border where both are equal."""
-    ax = ax or plt.subplots()[1]
-    values = table.pivot(index="ratio", columns="kept_ratio", values="advantage")
-    levels = np.linspace(-2, 2, 33)
-    filled = ax.contourf(values.columns, values.index, values, levels, cmap="RdBu", extend="both")
-    border = ax.contour(values.columns, values.index, values, [0], colors=INK, linewidths=1.8)
-    ax.clabel(border, fmt={0: "equal"}, fontsize="small")
-    bar = ax.figure.colorbar(filled, ax=ax, ticks=[-2, -1, 0, 1, 2], label="Small model's risk over the pruned fit's")
-    bar.ax.set_yticklabels(["¼", "½", "1", "2", "4"])
-    ax.set_yscale("log")
-    ax.yaxis.set_major_locator(FixedLocator([1, 2, 5, 10, 20]))
-    ax.yaxis.set_minor_locator(FixedLocator([]))
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda ratio, _: f"{ratio:g}"))
-    ax.set_xlabel("Features kept for each sample, s/n")
-    ax.set_ylabel("Features seen for each sample, p/n")
-    ax.grid(False)
-    return ax
-
-
-def agreement(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """`against` for the ``distance`` of theory and simulation over the number of ``features``, by factors on both axes,
-    in each estimator's own colour."""
-    ax = ax or plt.subplots()[1]
-    for name, part in table.groupby("estimator", sort=False):
-        style = {"marker": "o", "mew": 0, "errorbar": interval, "err_style": "bars", "err_kws": {"lw": 1}}
-        label, colour = name[0].upper() + name[1:], ESTIMATORS[name]
-        sns.lineplot(part, x="features", y="distance", color=colour, label=label, ax=ax, **style)
-    ax.set(xscale="log", yscale="log", xlabel="Features p")
-    ax.xaxis.set_major_locator(FixedLocator(sorted(table["features"].unique())))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda features, _: f"{features:g}"))
-    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    for axis in (ax.xaxis, ax.yaxis):
-        axis.set_minor_locator(FixedLocator([]))
-    measure_axis(ax, "Distance from theory (%)")
-    ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
-    return ax

@@ -4,11 +4,17 @@ from dataclasses import asdict, dataclass
 from math import floor, isfinite, log10
 from typing import Any, Literal
 
-from dsdlib.curves import Interval
+from dsdlib.analysis.seeds import Interval
 
 DSD2, ANTIDOTE = "Quétu & Tartaglione 2024", "Quétu & Milovanović 2023"
+
+
 HE, CHANG = "He et al. 2022", "Chang et al. 2021"
+
+
 OURS = "a question of this study"
+
+
 Verdict = Literal["supported", "contradicted", "inconclusive", "not measured"]
 
 

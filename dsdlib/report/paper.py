@@ -15,9 +15,14 @@ from typing import Any
 import torch
 import yaml
 
-from dsdlib import ConfigError, RunConfig, imp, performance, report
-from dsdlib.imp import Stack
-from dsdlib.results import describe_machine, write_whole
+from dsdlib.config import ConfigError, RunConfig
+from dsdlib.engine.device import resolve_device, resolve_engine
+from dsdlib.engine.stack import Stack
+from dsdlib.report import command, execute, pages
+from dsdlib.report.parameters import parameter_names, project_root, read_profile, take_changes
+from dsdlib.study import performance
+from dsdlib.study.files import write_whole
+from dsdlib.study.provenance import describe_machine
 
 # Notebook, and what of it comes first: He et al.'s Figure 1, DSD2's Figure 1, ResNet-18 under DSD2's noise rates.
 FIRST = (
@@ -29,9 +34,9 @@ FIRST = (
 
 def chain(root: Path, profile: str, notebook: str, changes: dict[str, Any]) -> RunConfig:
     """A run such as that notebook's, with one seed."""
-    taken = report.parameter_names(root / "notebooks" / f"{notebook}.ipynb")
+    taken = parameter_names(root / "notebooks" / f"{notebook}.ipynb")
     own = {name: value for name, value in changes.items() if name in taken}
-    parameters = report.read_profile(root, profile, [notebook], own)[notebook]
+    parameters = read_profile(root, profile, [notebook], own)[notebook]
     rate = parameters.get("noise_rate", parameters.get("noise_rates", [0.2])[-1])
     return RunConfig.from_parameters(parameters | {"noise_rate": rate, "seed": 0})
 
@@ -46,10 +51,10 @@ def agreement(config: RunConfig, device: torch.device) -> str:
 
 def forecast(config: RunConfig, device: torch.device) -> str:
     """What an epoch takes, and so what the whole chain will."""
-    engine = imp.resolve_engine("auto", device)
+    engine = resolve_engine("auto", device)
     stack = Stack([config], device, engine=engine)
     seconds = performance.epoch_seconds(stack, stack.fresh(), 1, engine)
-    whole = report.duration(seconds * config.epochs * (config.rounds + 1))
+    whole = pages.duration(seconds * config.epochs * (config.rounds + 1))
     return f"{seconds:.2f} s an epoch, {whole} for {config.rounds + 1} rounds of {config.epochs} epochs"
 
 
@@ -69,12 +74,12 @@ def main(argv: Sequence[str] | None = None, root: Path | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m dsdlib.paper", description=__doc__.split("\n")[0])
     parser.add_argument("--profile", default="cifar10", help="a folder of parameters/ (default: cifar10)")
     parser.add_argument("--minutes", type=float, default=9, help="stop then (default: 9)")
-    report.take_changes(parser)
+    take_changes(parser)
     arguments, start = parser.parse_args(argv), time.monotonic()
     try:
         changes = {name: yaml.safe_load(value) for name, value in arguments.changes}
-        root = root or report.project_root()
-        device = imp.resolve_device("auto")
+        root = root or project_root()
+        device = resolve_device("auto")
         if device.type == "cpu":
             print("There is no GPU here: at the papers' scale this will take weeks.", file=sys.stderr)
         file = root / "reports" / f"{arguments.profile}-check.json"
@@ -85,15 +90,15 @@ def main(argv: Sequence[str] | None = None, root: Path | None = None) -> int:
     except (ConfigError, ValueError, yaml.YAMLError) as refusal:
         print(f"paper: {refusal}", file=sys.stderr)
         return 2
-    profile = report.read_profile(root, arguments.profile)
-    studies = [name for name in profile if not report.alone(root / "notebooks" / f"{name}.ipynb")]  # no timings
+    profile = read_profile(root, arguments.profile)
+    studies = [name for name in profile if not execute.alone(root / "notebooks" / f"{name}.ipynb")]  # no timings
     for notebooks, first in [*(([name], first) for name, first in FIRST), (studies, {})]:
         options = ["--only", *notebooks]
-        taken = {name for n in notebooks for name in report.parameter_names(root / "notebooks" / f"{n}.ipynb")}
+        taken = {name for n in notebooks for name in parameter_names(root / "notebooks" / f"{n}.ipynb")}
         for name, value in {**first, **changes}.items():
             options += ["-p", name, yaml.safe_dump(value)] if name in taken else []
         left = arguments.minutes - (time.monotonic() - start) / 60
-        if code := report.main([arguments.profile, *options, "--minutes", str(max(left, 0.01))], root):
+        if code := command.main([arguments.profile, *options, "--minutes", str(max(left, 0.01))], root):
             return code
     print("All is done.")
     return 0

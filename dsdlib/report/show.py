@@ -15,10 +15,11 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter
 from pandas.api.types import is_float_dtype, is_integer_dtype
 
-from dsdlib.claims import Claim, effect
+from dsdlib.analysis.claims import Claim, effect
 from dsdlib.config import RunConfig
 from dsdlib.data import Dataset
-from dsdlib.results import Store, describe_machine
+from dsdlib.study.provenance import describe_machine
+from dsdlib.study.store import Store
 
 FIGURE, CLAIMS, PROVENANCE = (f"application/vnd.dsdlib.{kind}+json" for kind in ("figure", "claims", "provenance"))
 

@@ -16,12 +16,14 @@ from torch.nn.utils import parameters_to_vector
 from tqdm import tqdm
 
 from dsdlib.config import ConfigError, RunConfig
+from dsdlib.engine.device import resolve_device, settings
+from dsdlib.engine.loop import score_columns
+from dsdlib.engine.network import Network
+from dsdlib.engine.stack import Stack
 from dsdlib.geometry import between, filter_normalised
-from dsdlib.imp import Stack, resolve_device
-from dsdlib.results import Store
 from dsdlib.seeding import torch_generator
-from dsdlib.sweep import load_model
-from dsdlib.training import Network, scored, settings
+from dsdlib.study.runs import load_model
+from dsdlib.study.store import Store
 
 AT_ONCE = 4  # points in a stack: more were measured to be slower, as they leave the processor's cache
 
@@ -31,7 +33,7 @@ class Place:
 
     def __init__(self, run: RunConfig, device: str):
         self.run, self.stack = run, Stack([run], resolve_device(device))
-        lessons = self.stack.lessons
+        lessons = self.stack.data
         self.data = {"train": (lessons.x[lessons.rows[0]], lessons.labels[0]), "test": self.stack.test}
 
     def rows(
@@ -51,7 +53,7 @@ class Place:
         network, device = self.stack.network, self.stack.device
         network.set_buffers(_named(buffers[0].to(device), network))
         asked = {part: (self.data[part][0], None, self.data[part][1].expand(len(points), -1)) for part in parts}
-        return scored(network.answering(points.to(device)), asked)
+        return score_columns(network.forward_function(points.to(device)), asked)
 
 
 def paths(

@@ -16,76 +16,21 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy.stats import bootstrap
-from torch import nn
-from torch.nn.functional import cross_entropy
-from torch.nn.utils import prune as torch_prune
-from torch.utils.data import DataLoader, TensorDataset
 
-from dsdlib import data, imp
-from dsdlib.config import ConfigError, RunConfig
+from dsdlib.analysis.seeds import Interval
+from dsdlib.config import RunConfig
 from dsdlib.cost import training_flops
-from dsdlib.curves import Interval
-from dsdlib.imp import Stack, State
-from dsdlib.pruning import prunable_layers, prune, remaining_weights
-from dsdlib.results import describe_machine
-from dsdlib.seeding import torch_generator
-from dsdlib.sweep import sweep
-from dsdlib.training import FAST, PLAIN, Engine, settings, train
+from dsdlib.engine.build import stackable
+from dsdlib.engine.device import FAST, PLAIN, Engine, resolve_engine, settings
+from dsdlib.engine.loop import train
+from dsdlib.engine.rounds import run_rounds
+from dsdlib.engine.stack import Stack, State
+from dsdlib.pruning import prune
+from dsdlib.reference import conventional
+from dsdlib.study.provenance import describe_machine
+from dsdlib.study.sweep import sweep
 
 LOOP, STACK, SWEEP = "conventional loop", "one stack", "sweep"
-
-
-def conventional(config: RunConfig, device: torch.device) -> list[dict[str, Any]]:
-    """A run as anyone would write it with PyTorch's own parts: a DataLoader, `torch.nn.utils.prune`, `torch.optim.SGD`.
-
-    It starts from the same weights and sees the same labels in the same order, so that it learns the same but for
-    rounding. Returns a row a round. Raises `ConfigError` for what it does not know: other criteria and retraining than
-    magnitude and learning-rate rewinding, teachers, augmentation.
-    """
-    unknown = config.vary(
-        criterion="magnitude", retraining="lr_rewinding", teacher=None, augment=False, rewind_iteration=0
-    )
-    if config != unknown:
-        raise ConfigError("the conventional loop knows magnitude and learning-rate rewinding alone, without teacher")
-    dataset, network = data.load(config.dataset), imp.build(config).to(device)
-    labels = data.labels_for(config, dataset)
-    training = TensorDataset(dataset.train_x[labels.train_rows], labels.train_labels)
-    testing = DataLoader(TensorDataset(dataset.test_x, dataset.test_y), batch_size=1000)
-    layers = [(layer, "weight") for layer in prunable_layers(network, config.prunable)]
-    left = remaining_weights(sum(layer.weight.numel() for layer, _ in layers), config.amount, config.rounds)
-    rows = []
-    for round_ in range(config.rounds + 1):
-        if round_ > 0:
-            torch_prune.global_unstructured(layers, torch_prune.L1Unstructured, amount=left[round_ - 1] - left[round_])
-        _conventional_training(network, training, config, torch_generator(config.seed, "order", round_), device)
-        accuracies = {
-            f"{name}_accuracy": _accuracy(network, loader, device)
-            for name, loader in (("train", DataLoader(training, batch_size=1000)), ("test", testing))
-        }
-        rows.append({"round": round_, "sparsity": 1 - left[round_] / left[0], "seed": config.seed, **accuracies})
-    return rows
-
-
-def _conventional_training(
-    network: nn.Module, training: TensorDataset, config: RunConfig, rng: torch.Generator, device: torch.device
-) -> None:
-    optimizer = torch.optim.SGD(network.parameters(), config.lr, config.momentum, weight_decay=config.weight_decay)
-    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, list(config.milestones))
-    network.train()
-    for _ in range(config.epochs):
-        order = torch.randperm(len(training), generator=rng).tolist()
-        for x, y in DataLoader(training, config.batch_size, sampler=order):
-            optimizer.zero_grad()
-            cross_entropy(network(x.to(device)), y.to(device)).backward()
-            optimizer.step()
-        schedule.step()
-
-
-@torch.no_grad()
-def _accuracy(network: nn.Module, loader: DataLoader, device: torch.device) -> float:
-    network.eval()
-    right = sum(int((network(x.to(device)).argmax(1) == y.to(device)).sum()) for x, y in loader)
-    return right / len(loader.dataset)
 
 
 def together(configs: list[RunConfig], device: torch.device, engine: Engine = PLAIN) -> list[dict[str, Any]]:
@@ -93,7 +38,7 @@ def together(configs: list[RunConfig], device: torch.device, engine: Engine = PL
     rows = []
     with settings(device, engine):
         stack = Stack(configs, device, engine=engine)
-        imp.run_rounds(stack, stack.fresh(), 0, lambda round_, state, new: rows.extend(zip(configs, new, strict=True)))
+        run_rounds(stack, stack.fresh(), 0, lambda round_, state, new: rows.extend(zip(configs, new, strict=True)))
     return [{"seed": config.seed, **row} for config, row in rows]
 
 
@@ -152,9 +97,9 @@ def speed_up(times: pd.DataFrame, slow: str, fast: str) -> Interval:
 
 def engines(configs: list[RunConfig], device: torch.device) -> pd.DataFrame:
     """The rounds of the same runs, trained by the ``plain`` and by the ``fast`` engine (column ``engine``)."""
-    size = len(configs) if imp.stackable(configs[0]) else 1
+    size = len(configs) if stackable(configs[0]) else 1
     stacks = [configs[first : first + size] for first in range(0, len(configs), size)]
-    named = {name: imp.resolve_engine(name, device) for name in ("plain", "fast")}
+    named = {name: resolve_engine(name, device) for name in ("plain", "fast")}
     rows = [{"engine": n, **row} for n, engine in named.items() for s in stacks for row in together(s, device, engine)]
     return pd.DataFrame(rows)
 
@@ -171,7 +116,7 @@ def training(stack: Stack, state: State, epochs: int, engine: Engine) -> Callabl
     recipe = stack.recipe(0)
     recipe.epochs, recipe.milestones = epochs, ()
     stack.network.set_buffers(state.buffers)
-    parts = stack.network, state.weights, state.masks, stack.lessons, recipe, stack.generators("order", 0)
+    parts = stack.network, state.weights, state.masks, stack.data, recipe, stack.generators("order", 0)
 
     def work() -> torch.Tensor:
         with settings(stack.device, engine):
@@ -230,7 +175,7 @@ class Bench:
         for share in shares:
             thinned = pruned(stack, State(weights, state.masks, stack.network.buffers()), share)
             for repeat in range(self.repeats):
-                for way, how in (("dense products", replace(self.engine, thin=False)), ("what is left", self.engine)):
+                for way, how in (("dense products", replace(self.engine, sparse=False)), ("what is left", self.engine)):
                     seconds = self._seconds(stack, thinned, how)
                     rows.append({"density": share, "way": way, "repeat": repeat, "seconds": seconds})
         return pd.DataFrame(rows)
@@ -240,7 +185,7 @@ class Bench:
         rows = []
         for width in widths:
             stack = self._stack(runs, model_args=self.config.model_args | {"width": width})
-            samples, first = stack.lessons.rows.shape[1], next(iter(stack.cost[0].values()))
+            samples, first = stack.data.rows.shape[1], next(iter(stack.cost[0].values()))
             flops = 2 * (training_flops(*stack.cost, samples) - samples * first)  # nobody asks for the images' gradient
             training(stack, stack.fresh(), 1, self.engine)()  # for whatever is done the first time only
             for repeat in range(self.repeats):

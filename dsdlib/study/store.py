@@ -11,30 +11,22 @@ from __future__ import annotations
 
 import json
 import os
-import platform
-import subprocess
 import warnings
-import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from datetime import UTC, datetime
-from functools import reduce
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 from filelock import FileLock, Timeout
-from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from dsdlib.config import ConfigError, RunConfig
+from dsdlib.study.files import checksum_of, load_tensors, read_rows, reading, write_rows, write_whole
+from dsdlib.study.provenance import PROJECT
 
-PROJECT = Path(__file__).parents[1]
 ROUNDS, CONFIG, PROVENANCE, REWIND = "rounds.parquet", "config.json", "provenance.json", "rewind.safetensors"
 
 
@@ -95,10 +87,10 @@ class Store:
 
     def _checked_rows(self, config: RunConfig) -> list[dict[str, Any]]:
         folder = self.folder(config)
-        stored = _reading(folder / CONFIG, lambda path: RunConfig(**json.loads(path.read_text())))
+        stored = reading(folder / CONFIG, lambda path: RunConfig(**json.loads(path.read_text())))
         if stored.key != config.key:
             raise ValueError(f"{CONFIG} describes run {stored.key}")
-        rows = _reading(folder / ROUNDS, _read_rows)
+        rows = reading(folder / ROUNDS, read_rows)
         if [row["round"] for row in rows] != list(range(len(rows))) or len(rows) > config.rounds + 1:
             raise ValueError(f"{ROUNDS} does not hold the rounds in order")
         return rows
@@ -139,7 +131,7 @@ class Store:
             raise ConfigError(f"model_args {clash}: already names of measures in the table")
         if history is not None:
             self.save_measured(config, "history", history)
-        _write_rows(folder / ROUNDS, [{**columns, **row} for row in rows])
+        write_rows(folder / ROUNDS, [{**columns, **row} for row in rows])
         keep = keep | {0, last, best_round(rows)}
         for file in folder.glob("round_*.safetensors"):
             if int(file.stem.removeprefix("round_")) not in keep:
@@ -148,7 +140,7 @@ class Store:
     @staticmethod
     def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
         contiguous = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
-        write_whole(path, lambda temporary: save_file(contiguous, temporary, {"crc32": _crc32(contiguous)}))
+        write_whole(path, lambda temporary: save_file(contiguous, temporary, {"crc32": checksum_of(contiguous)}))
 
     def tensors(self, config: RunConfig, round_: int) -> dict[str, Tensor]:
         """A run's stored weights, buffers and ``mask.<weight>`` of a round.
@@ -209,12 +201,12 @@ class Store:
     def measured(self, config: RunConfig, name: str) -> list[dict[str, Any]]:
         """Rows that were measured on a run after its training, and saved; none where there are none."""
         try:
-            return _reading(self.folder(config) / f"{name}.parquet", _read_rows)
+            return reading(self.folder(config) / f"{name}.parquet", read_rows)
         except (OSError, ValueError, TypeError):
             return []
 
     def save_measured(self, config: RunConfig, name: str, rows: list[dict[str, Any]]) -> None:
-        _write_rows(self.folder(config) / f"{name}.parquet", rows)
+        write_rows(self.folder(config) / f"{name}.parquet", rows)
 
     def table(self, configs: Iterable[RunConfig]) -> pd.DataFrame:
         """The tidy table of these runs' finished rounds: configuration, then measures."""
@@ -229,105 +221,12 @@ class Store:
         """A run that was made with other data or another network under the same name is set aside, with a warning."""
         if not self.rows(config):
             return
-        for session in _reading(self.folder(config) / PROVENANCE, lambda path: self.provenance(config)):
+        for session in reading(self.folder(config) / PROVENANCE, lambda path: self.provenance(config)):
             if changed := [name for name, value in now.items() if session[name] != value]:
                 self._set_aside(self.folder(config), f"{', '.join(changed)} is no longer what it was")
                 return
 
 
-def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
-    """As parquet, with checksums; the columns' names and types, which have none, are told twice."""
-    table = pa.table({name: [row.get(name) for row in rows] for name in rows[-1]})
-    table = table.replace_schema_metadata({"columns": json.dumps(_columns(table))})
-    write_whole(path, lambda temporary: pq.write_table(table, temporary, write_page_checksum=True))
-
-
-def _columns(table: pa.Table) -> dict[str, str]:
-    return {field.name: str(field.type) for field in table.schema}
-
-
-def _read_rows(path: Path) -> list[dict[str, Any]]:
-    table = pq.read_table(path, page_checksum_verification=True)
-    told = (table.schema.metadata or {}).get(b"columns")
-    if told is None:  # written by pandas, as runs once were
-        right = [column["name"] for column in table.schema.pandas_metadata["columns"]] == table.column_names
-    else:
-        right = json.loads(told) == _columns(table)
-    if not right:
-        raise ValueError(f"{path.name} does not hold the columns that were written")
-    return table.to_pylist()
-
-
-def load_tensors(path: Path) -> dict[str, Tensor]:
-    """A safetensors file. Raises ValueError that names it when it is damaged."""
-    return _reading(path, _read_tensors)
-
-
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    with safe_open(path, "pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no iterator)
-        if file.metadata()["crc32"] != _crc32(tensors):
-            raise ValueError("not the numbers that were written")
-    return tensors
-
-
-def _crc32(tensors: dict[str, Tensor]) -> str:
-    """A checksum, which the format itself lacks."""
-    parts = (part for name in sorted(tensors) for part in (name.encode(), tensors[name].numpy().tobytes()))
-    return f"{reduce(lambda sum_, part: zlib.crc32(part, sum_), parts, 0):08x}"
-
-
 def best_round(rows: list[dict[str, Any]]) -> int:
     """By validation accuracy, never by test accuracy; the earliest of equals, and 0 where nothing was held out."""
     return max(rows, key=lambda row: (row["validation_accuracy"], -row["round"]))["round"]
-
-
-def describe_machine(device: torch.device) -> dict[str, Any]:
-    """What a number depends on besides its configuration, its data and its network."""
-    names = ("dsdlib", "torch", "torchvision", "numpy", "scikit-learn")
-    return {
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-        "processor": _processor(),
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name in names},
-        "commit": _commit(),
-    }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
-def _commit() -> str | None:
-    """The clone's commit, with a + where files differ from it; None outside a clone."""
-    git = ["git", "-C", str(PROJECT), "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"]
-    try:
-        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    """All or nothing: into a file beside it, then renamed over it. Whoever writes holds the run's lock; what a killed
-    process left half written is written over by the next."""
-    temporary = path.with_name(f"{path.name}.part")
-    try:
-        write(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _reading(path: Path, read: Callable[[Path], Any]) -> Any:
-    """``read(path)``, any failure of which names the file."""
-    try:
-        return read(path)
-    except FileNotFoundError:
-        raise
-    except Exception as error:
-        raise ValueError(f"{path.name} cannot be read ({error})") from error

@@ -7,10 +7,13 @@ validation accuracy lies within a tolerance of the best. DSD2 publishes no rule;
 import numpy as np
 import pandas as pd
 
+from dsdlib.analysis.curves import CLEAR, valley
+from dsdlib.analysis.seeds import Interval, by_seed, over_seeds
 from dsdlib.config import ConfigError
-from dsdlib.curves import CLEAR, Interval, by_seed, over_seeds, valley
 
 EARLY, ARMED, NEVER, ORACLE = "early stop", "entropy-armed stop", "no stop", "oracle"
+
+
 RULES = (EARLY, ARMED, NEVER, ORACLE)
 
 

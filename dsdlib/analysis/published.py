@@ -6,11 +6,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from dsdlib.analysis.curves import CLEAR, valley
 from dsdlib.config import ConfigError
-from dsdlib.curves import CLEAR, valley
 
 FILE = Path(__file__).with_name("published_curves.csv")
+
+
 READ_TO = 1e-5  # the file's sparsities have six digits
+
+
 MEASURES = {"test_acc_percent": "test_accuracy", "train_acc_percent": "train_accuracy", "test_error": "test_error"}
 
 

@@ -1,0 +1,142 @@
+"""Epochs of training steps, and evaluation.
+
+A stack of same-shaped runs is one matrix of weights, a row a run. On a CPU the row of a fully connected ReLU network
+whose layers have at least four neurons does not depend, to the last bit, on which other runs share the stack.
+"""
+
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from dsdlib.calibration import calibration_error
+from dsdlib.engine.device import PLAIN, Engine
+from dsdlib.engine.network import Forward, ModuleTrainer, Network
+from dsdlib.engine.sparse import sparse_layers
+from dsdlib.engine.stacked import StackedTrainer
+from dsdlib.engine.step import Recipe, Replayed, Step, TrainingData, gather_rows
+from dsdlib.entropy import NeuronStates
+
+BeforeStep = Callable[[Tensor], None]  # gets the weights (runs, parameters)
+AfterEpoch = Callable[[int, list[int], Forward], None]  # gets the epoch, positions of runs, and their forward pass
+
+
+@dataclass(frozen=True)
+class Callbacks:
+    """Functions that a training calls: before the steps of the given numbers, and after every epoch."""
+
+    before_step: Mapping[int, BeforeStep] = field(default_factory=dict)
+    after_epoch: AfterEpoch | None = None
+
+
+def train(
+    network: Network,
+    weights: Tensor,
+    masks: Tensor,
+    data: TrainingData,
+    recipe: Recipe,
+    generators: list[torch.Generator],
+    engine: Engine = PLAIN,
+    callbacks: Callbacks = Callbacks(),
+) -> Tensor:
+    """Train ``weights`` (runs, parameters) from the recipe's first step to its end, and return the result.
+
+    Weights whose ``masks`` (runs, parameters) are 0 are exactly zero after every step. ``generators``, one a run, draw
+    the order of the data. On a CPU, runs whose layers are sparse enough are trained with sparse products.
+    """
+    network.module.train()
+    trained, by_run = weights * masks, [()] * len(weights)
+    if engine.sparse and network.stackable and weights.device.type == "cpu" and not callbacks.before_step:
+        by_run = sparse_layers(network.module, network.parameters(masks))
+    for sparse in dict.fromkeys(by_run):
+        runs = [run for run, layers in enumerate(by_run) if layers == sparse]
+        own = trained[runs]
+        if network.stackable:
+            trainer = StackedTrainer(network, own, masks[runs], sparse, whole_images=recipe.augment)
+        else:
+            trainer = ModuleTrainer(network, own, masks[runs], engine)
+        step = Step(trainer, data.of(runs), recipe.of(runs))
+        after_epoch = partial(_after_epoch, callbacks, runs, step)
+        _run_epochs(step, own, [generators[run] for run in runs], engine, callbacks.before_step, after_epoch)
+        trained[runs] = own.detach().masked_fill_(masks[runs] == 0, 0.0)
+    return trained
+
+
+def _after_epoch(callbacks: Callbacks, runs: list[int], step: Step, epoch: int) -> None:
+    if callbacks.after_epoch is not None:
+        callbacks.after_epoch(epoch, runs, step.trainer.forward_function())
+        step.trainer.module.train()  # which forward_function has put into evaluation mode
+
+
+def _run_epochs(
+    step: Step,
+    weights: Tensor,
+    generators: list[torch.Generator],
+    engine: Engine,
+    before_step: Mapping[int, BeforeStep],
+    after_epoch: Callable[[int], None],
+) -> None:
+    """Take all steps of the recipe; afterwards ``weights`` hold the result."""
+    recipe, take = step.recipe, Replayed(step) if engine.graphed and weights.is_cuda else step
+    steps = -(-step.data.rows.shape[1] // recipe.batch_size)
+    for epoch in range(recipe.first_step // steps, recipe.epochs):
+        for number, batch in enumerate(step.begin_epoch(epoch, generators), epoch * steps):
+            if number < recipe.first_step:
+                continue
+            if number in before_step:
+                step.trainer.write()
+                before_step[number](weights)
+            take(batch)
+        after_epoch(epoch)
+    step.trainer.write()
+
+
+@torch.no_grad()
+def evaluate(
+    forward: Forward,
+    x: Tensor,
+    rows: Tensor | None,
+    labels: Tensor,
+    states: NeuronStates | None = None,
+    batch_size: int | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Loss, correctness, and confidence (the largest softmax probability) of every answer, each (runs, n).
+
+    ``rows`` (runs, n) selects each run's inputs from ``x``; with None every run gets all of ``x``. ``labels`` are
+    (runs, n). ``states`` counts the active neurons. The default batch size fits a processor's cache, or keeps a GPU
+    busy.
+    """
+    batch_size = batch_size or (1000 if x.is_cuda else 192)
+    losses, correct, confidences = [], [], []
+    for start in range(0, labels.shape[1], batch_size):
+        part = slice(start, start + batch_size)
+        target = labels[:, part]
+        inputs = x[part].expand(len(labels), *x[part].shape) if rows is None else gather_rows(x, rows[:, part])
+        if states is not None:
+            states.begin_batch(target.shape[1])
+        with states or nullcontext():
+            logits = forward(inputs).mT
+        losses.append(cross_entropy(logits, target, reduction="none"))
+        highest, answers = logits.max(1, keepdim=True)
+        correct.append(answers.squeeze(1) == target)
+        confidences.append((logits - highest).exp_().sum(1).reciprocal_())
+    if not losses:
+        return labels.float(), labels.bool(), labels.float()
+    return torch.cat(losses, 1), torch.cat(correct, 1), torch.cat(confidences, 1)
+
+
+def score_columns(forward: Forward, parts: dict[str, tuple[Tensor, Tensor | None, Tensor]]) -> dict[str, Tensor]:
+    """Mean ``<part>_accuracy`` and ``<part>_loss`` and the ``<part>_ece`` (`calibration_error`), each (runs,).
+
+    ``parts`` maps names to parts of the data: x, rows and labels as `evaluate` takes them.
+    """
+    columns = {}
+    for name, part in parts.items():
+        loss, correct, confidence = evaluate(forward, *part)
+        columns |= {f"{name}_accuracy": correct.double().mean(1), f"{name}_loss": loss.double().mean(1)}
+        columns[f"{name}_ece"] = calibration_error(confidence, correct)
+    return columns

@@ -1,0 +1,152 @@
+"""A module as a function of a vector of parameters."""
+
+from collections.abc import Callable
+from functools import cached_property, partial
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from dsdlib.engine.device import Engine
+
+# Inputs (runs, n, …) → logits (runs, n, classes).
+Forward = Callable[[Tensor], Tensor]
+
+ELEMENTWISE = (nn.ReLU, nn.LeakyReLU, nn.Tanh, nn.Sigmoid, nn.GELU, nn.SiLU, nn.ELU, nn.Softplus, nn.Identity)
+
+
+class Network:
+    """A module as a function of several runs' parameters: inputs (runs, n, …) → logits (runs, n, classes).
+
+    Parameters are tensors (runs, *shape) by name, views of a matrix of weights (runs, parameters) whose rows are in the
+    order of `torch.nn.utils.parameters_to_vector`. A sequence of linear layers and elementwise activations on flat
+    inputs takes any number of runs. Any other module takes one run, and holds its buffers (BatchNorm's running
+    statistics) itself.
+    """
+
+    def __init__(self, module: nn.Module):
+        self.module = module
+        self.names = [name for name, _ in module.named_parameters()]
+        self.shapes = [parameter.shape for parameter in module.parameters()]
+        self.sizes = [shape.numel() for shape in self.shapes]
+
+    @property
+    def stackable(self) -> bool:
+        """Whether the network takes more than one run."""
+        if type(self.module) is not nn.Sequential or len(list(self.module.children())) < len(self.module):
+            return False  # a layer that is used twice is listed once among the children
+        kinds = [type(layer) for layer in self.module]
+        flat = all((m.start_dim, m.end_dim) == (1, -1) for m in self.module if isinstance(m, nn.Flatten))
+        first = kinds.index(nn.Linear) if nn.Linear in kinds else len(kinds)
+        return flat and nn.Flatten not in kinds[first:] and set(kinds) <= {nn.Linear, nn.Flatten, *ELEMENTWISE}
+
+    def parameters(self, weights: Tensor) -> dict[str, Tensor]:
+        """Parameters by name, each (runs, *shape): views of ``weights`` (runs, parameters), not copies."""
+        parts = weights.split(self.sizes, dim=1)
+        return {n: p.unflatten(1, s) for n, p, s in zip(self.names, parts, self.shapes, strict=True)}
+
+    def __call__(self, parameters: dict[str, Tensor], x: Tensor) -> Tensor:
+        if self.stackable:
+            return self._stacked(parameters, x)
+        single = {name: _channels_last(part[0]) for name, part in parameters.items()}
+        return functional_call(self.module, single, (x[0],)).unsqueeze(0)
+
+    def _stacked(self, parameters: dict[str, Tensor], x: Tensor) -> Tensor:
+        x = x.flatten(2).mT  # (runs, neurons, n)
+        for name, layer in self.module.named_children():
+            if isinstance(layer, nn.Linear):
+                x = affine(parameters[f"{name}.weight"], parameters.get(f"{name}.bias"), x)
+            elif not isinstance(layer, nn.Flatten):
+                x = layer(x)
+        return x.mT
+
+    def forward_function(self, weights: Tensor) -> Forward:
+        """The forward pass with these ``weights`` (runs, parameters). Puts the module into evaluation mode."""
+        self.module.eval()
+        return partial(self, self.parameters(weights))
+
+    @cached_property
+    def compiled(self) -> Callable[[Tensor], Tensor]:
+        """The compiled module."""
+        torch.compiler.reset()  # code compiled for other networks counts towards a limit on recompilations
+        return torch.compile(self.module, dynamic=False)
+
+    def buffers(self) -> dict[str, Tensor]:
+        """Copies of the buffers."""
+        return {name: buffer.clone() for name, buffer in self.module.named_buffers()}
+
+    def set_buffers(self, values: dict[str, Tensor]) -> None:
+        """Overwrite the buffers in place."""
+        for name, buffer in self.module.named_buffers():
+            buffer.copy_(values[name])
+
+
+class ModuleTrainer:
+    """One run in training, for any module: autograd computes the gradients.
+
+    The module's own parameters become views of one ``vector`` (parameters,), so that the optimiser updates a single
+    tensor. Four-dimensional parameters lie in it in channels-last order.
+    """
+
+    def __init__(self, network: Network, weights: Tensor, masks: Tensor, engine: Engine):
+        self.network, self.weights, self.engine = network, network.parameters(weights), engine
+        self.module = network.compiled if engine.compiled else network.module
+        self.vector = torch.cat([_flat(part[0]) for part in self.weights.values()])
+        for parameter, values in zip(network.module.parameters(), self.vector.split(network.sizes), strict=True):
+            parameter.requires_grad_().data = _shaped(values, parameter.shape)
+        mask = torch.cat([_flat(part[0]) for part in network.parameters(masks).values()])
+        self.mask, self.logits = None if mask.all() else mask, None
+
+    def used_inputs(self, x: Tensor) -> Tensor:
+        """All inputs (n, …): a module uses every one."""
+        return x
+
+    def forward_function(self) -> Forward:
+        """The forward pass with the current parameters, in evaluation mode."""
+        self.write()
+        self.network.module.eval()
+        return partial(self.network, self.weights)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Forward pass: inputs (1, n, …) → logits (1, n, classes), without gradient; `backward` uses the graph."""
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.engine.bfloat16, cache_enabled=False):
+            logits = self.module(x[0])
+        self.logits = logits.to(self.vector.dtype).unsqueeze(0)
+        return self.logits.detach()
+
+    def backward(self, gradient: Tensor) -> Tensor:
+        """Backward pass: dL/d(parameter vector), given dL/dlogits (1, n, classes) of the last forward pass."""
+        parameters = list(self.network.module.parameters())
+        parts = torch.autograd.grad(self.logits, parameters, gradient, materialize_grads=True)
+        return torch.cat([_flat(part) for part in parts])
+
+    def per_parameter(self, values: Tensor) -> Tensor:
+        """One value a run, (runs,), in a shape that broadcasts with the parameter vector."""
+        return values
+
+    def write(self) -> None:
+        """Copy the parameter vector to its row of the matrix of weights."""
+        for values, part in zip(self.vector.split(self.network.sizes), self.weights.values(), strict=True):
+            part[0] = _shaped(values, part.shape[1:])
+
+
+def affine(weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
+    """A linear layer of a stack: weights (runs, outputs, inputs), biases (runs, outputs), x (runs, inputs, n)."""
+    return torch.bmm(weight, x) if bias is None else torch.baddbmm(bias.unsqueeze(2), weight, x)
+
+
+def _channels_last(part: Tensor) -> Tensor:
+    """A convolution's weights in the memory layout in which convolutions and the layers after them are fastest."""
+    return part.contiguous(memory_format=torch.channels_last) if part.dim() == 4 else part
+
+
+def _flat(part: Tensor) -> Tensor:
+    """A parameter as a vector, in channels-last order; `_shaped` is the inverse."""
+    return part.permute(0, 2, 3, 1).flatten() if part.dim() == 4 else part.flatten()
+
+
+def _shaped(values: Tensor, shape: torch.Size) -> Tensor:
+    if len(shape) != 4:
+        return values.view(shape)
+    out, into, height, width = shape
+    return values.view(out, height, width, into).permute(0, 3, 1, 2)

@@ -1,0 +1,122 @@
+"""The rounds of iterative pruning (prune, rewind, retrain, measure) and the rows they add to the tidy table."""
+
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dsdlib.calibration import calibration_error
+from dsdlib.cost import training_flops
+from dsdlib.engine.loop import evaluate, score_columns
+from dsdlib.engine.network import Forward
+from dsdlib.engine.stack import Stack, State
+from dsdlib.entropy import NeuronStates, entropy_columns
+from dsdlib.geometry import learning_distance
+from dsdlib.pruning import layer_names
+
+Row = dict[str, Any]
+
+
+def run_rounds(
+    stack: Stack,
+    state: State,
+    first: int,
+    save: Callable[[int, State, list[Row]], None],
+    save_epoch: Callable[[int, int, list[int], list[Row]], None] | None = None,
+) -> None:
+    """Carry a stack from round ``first`` to its last.
+
+    ``save`` gets each finished round: its number, its state, and a row for each run. ``save_epoch`` gets each finished
+    epoch: round, epoch, positions of runs in the stack, and these runs' rows (`measure_epoch`).
+    """
+    for round_ in range(first, stack.shared.rounds + 1):
+        started = time.perf_counter()
+
+        def after_epoch(epoch: int, runs: list[int], forward: Forward, round_: int = round_) -> None:
+            save_epoch(round_, epoch, runs, measure_epoch(stack, runs, forward))
+
+        state = stack.advance(state, round_, after_epoch if save_epoch else None)
+        rows = measure(stack, state, round_)
+        seconds = (time.perf_counter() - started) / len(rows)
+        for config, row in zip(stack.configs, rows, strict=True):
+            row["seconds"] = seconds
+            if row["train_loss"] != row["train_loss"]:
+                warnings.warn(f"run {config.key} diverged in round {round_} (lr = {config.lr})", stacklevel=2)
+        save(round_, state, rows)
+
+
+def measure(stack: Stack, state: State, round_: int) -> list[Row]:
+    """All measures at the end of a round, a row for each run."""
+    network, data = stack.network, stack.data
+    network.set_buffers(state.buffers)
+    forward, states = network.forward_function(state.weights), NeuronStates(network.stackable)
+    loss, correct, confidence = evaluate(forward, data.x, data.rows, data.labels, states)
+    columns = {
+        "train_accuracy": correct.double().mean(1),
+        "train_loss": loss.double().mean(1),
+        "train_ece": calibration_error(confidence, correct),
+        "train_accuracy_corrupted": _mean_where(correct, stack.corrupted),
+        "train_accuracy_clean": _mean_where(correct, ~stack.corrupted),
+        "corrupted_fraction": stack.corrupted.double().mean(1),
+    }
+    columns |= score_columns(forward, {"validation": (data.x, *stack.validation), "test": stack.tests()})
+    columns["pruned_test_accuracy"] = torch.full_like(columns["test_accuracy"], torch.nan)
+    if state.untrained is not None:
+        columns["pruned_test_accuracy"] = state.untrained
+    columns |= entropy_columns(states) | _distances(stack, state) | _costs(stack, state, round_)
+    left = stack.remaining[round_]
+    counted, total = left + stack.spared, stack.remaining[0] + stack.spared
+    fixed = {"round": round_, "sparsity": 1 - counted / total, "remaining_weights": left}
+    return [{**fixed, **row} for row in _by_run(columns, len(stack.configs))]
+
+
+def measure_epoch(stack: Stack, runs: list[int], forward: Forward) -> list[Row]:
+    """Accuracy, loss and calibration after an epoch, a row for each of the ``runs``, whose forward pass is given."""
+    rows, labels = (part[runs] for part in stack.validation)
+    tests, everywhere, truth = stack.tests()
+    parts = {
+        "train": (stack.data.x, stack.data.rows[runs], stack.data.labels[runs]),
+        "validation": (stack.data.x, rows, labels),
+        "test": (tests, everywhere, truth[runs]),
+    }
+    return _by_run(score_columns(forward, parts), len(runs))
+
+
+def _distances(stack: Stack, state: State) -> dict[str, Tensor]:
+    """`learning_distance` of all parameters, and of each convolution and linear layer, numbered from 1."""
+    module = stack.network.module
+    layers = {name: number for number, name in enumerate(layer_names(module), 1)}
+    owners = [layers.get(name.rpartition(".")[0], 0) for name in stack.network.names]
+    squares = learning_distance(stack.initial, state.weights, stack.network.sizes).square()
+    columns = {"learning_distance": squares.sum(1).sqrt()}
+    for number in layers.values():
+        mine = [part for part, owner in enumerate(owners) if owner == number]
+        columns[f"learning_distance_{number}"] = squares[:, mine].sum(1).sqrt()
+    return columns
+
+
+def _costs(stack: Stack, state: State, round_: int) -> dict[str, Tensor]:
+    """The round's training FLOPs, (runs,): with all weights, and with the remaining ones only."""
+    size, n = stack.shared.batch_size, stack.data.rows.shape[1]
+    skipped = stack.shared.rewind_iteration if round_ > 0 else 0
+    samples = stack.shared.epochs_of(round_) * n - skipped // -(-n // size) * n - skipped % -(-n // size) * size
+    masks = stack.network.parameters(state.masks)
+    dense = training_flops(*stack.cost, samples)
+    return {
+        "train_flops": torch.full((len(stack.configs),), dense, dtype=torch.float64),
+        "train_flops_sparse": training_flops(*stack.cost, samples, masks),
+    }
+
+
+def _by_run(columns: dict[str, Tensor], runs: int) -> list[Row]:
+    """Columns (runs,) as a row for each run."""
+    values = {name: column.tolist() for name, column in columns.items()}
+    return [{name: column[run] for name, column in values.items()} for run in range(runs)]
+
+
+def _mean_where(correct: Tensor, where: Tensor) -> Tensor:
+    """The mean over the samples in ``where``, both (runs, n); not a number if there are none."""
+    return (correct & where).sum(1).double() / where.sum(1)

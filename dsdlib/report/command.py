@@ -1,0 +1,56 @@
+"""Notebooks and a profile of parameters in, a folder of static HTML out: `python -m dsdlib.report quick`."""
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import yaml
+
+from dsdlib.report.execute import alarm, execute_all
+from dsdlib.report.pages import duration, render
+from dsdlib.report.parameters import project_root, read_profile, take_changes
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m dsdlib.report", description=__doc__)
+    parser.add_argument("profile", help="a folder of parameters/, such as smoke or quick")
+    parser.add_argument("--only", nargs="+", default=(), metavar="NOTEBOOK", help="run these notebooks only")
+    take_changes(parser)
+    parser.add_argument("--at-once", type=int, metavar="N", help="notebooks that run at once (default: 2, on a GPU 1)")
+    parser.add_argument("--minutes", type=float, help="stop then; the same command goes on from the finished rounds")
+    parser.add_argument("--output", type=Path, metavar="FOLDER", help="where pages go (default: reports)")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None, root: Path | None = None) -> int:
+    """The exit code: 0 when the report is made, 1 when a notebook failed, 2 when refused before any ran, 3 when the
+    time was over."""
+    arguments, start = parse(argv), time.monotonic()
+    try:
+        root = root or project_root()
+        if arguments.at_once is not None and arguments.at_once < 1:
+            raise ValueError(f"--at-once {arguments.at_once}: at least 1")
+        if arguments.minutes is not None and arguments.minutes <= 0:
+            raise ValueError(f"--minutes {arguments.minutes:g}: more than 0")
+        changes = {name: yaml.safe_load(value) for name, value in arguments.changes}
+        plan = read_profile(root, arguments.profile, arguments.only, changes)
+    except (ValueError, SyntaxError, yaml.YAMLError) as refusal:
+        print(f"report: {refusal}", file=sys.stderr)
+        return 2
+    folder = (arguments.output or root / "reports").resolve() / arguments.profile
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with alarm(arguments.minutes):
+            if not execute_all(plan, folder, root, arguments.at_once or (1 if torch.cuda.is_available() else 2)):
+                return 1
+    except KeyboardInterrupt:
+        if arguments.minutes is None or time.monotonic() - start < 60 * arguments.minutes:
+            raise
+        print(f"\nreport: {arguments.minutes:g} minutes are over; the same command goes on from the finished rounds")
+        return 3
+    print(f"\n{render(folder, arguments.profile)} in {duration(time.monotonic() - start)}")
+    return 0

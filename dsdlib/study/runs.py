@@ -1,0 +1,133 @@
+"""Many runs → the store: skip the finished, teachers first, stack what can be stacked, dispatch, show progress."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import nn
+
+from dsdlib.config import ConfigError, RunConfig
+from dsdlib.engine.build import build, identity, stack_shape
+from dsdlib.study.store import Store, best_round
+
+# Runs to be trained, and of each the rounds whose weights somebody needs: numbers, "dense" or "best"; or "history".
+Wanted = dict[RunConfig, set[int | str]]
+
+
+WORDS = ("dense", "best")
+
+
+def load_model(config: RunConfig, round_: int | str = "best", results: Path | str | None = None) -> nn.Module:
+    """A run's network from the store, its weights those of a round: a number, ``dense`` or ``best`` (on validation)."""
+    store = Store(results)
+    tensors = store.tensors(config, _round_number(store, config, round_))
+    network = build(config)
+    network.load_state_dict({name: t for name, t in tensors.items() if not name.startswith("mask.")})
+    return network.eval()
+
+
+def load_masks(
+    config: RunConfig, round_: int | str = "best", results: Path | str | None = None
+) -> dict[str, torch.Tensor]:
+    """A run's masks of a round, by weight: True where it was kept."""
+    store = Store(results)
+    tensors = store.tensors(config, _round_number(store, config, round_))
+    return {name.removeprefix("mask."): t for name, t in tensors.items() if name.startswith("mask.")}
+
+
+def load_history(runs: Iterable[RunConfig], results: Path | str | None = None) -> pd.DataFrame:
+    """Measures after every epoch: a row a run, round and epoch (from 0), with the run's ``key`` and ``seed``. A round's
+    last epoch is its row of the table, to rounding. Raises `ConfigError` for a run whose history is not in the store:
+    ``sweep(..., keep=["history"])`` puts it there."""
+    store, rows = Store(results), []
+    for config in runs:
+        if not (history := store.history(config)):
+            raise ConfigError(f"run {config.key}: its history is not in {store.root}; sweep it with keep=['history']")
+        rows += [{"key": config.key, "seed": config.seed, **row} for row in history]
+    return pd.DataFrame(rows)
+
+
+def _round_number(store: Store, config: RunConfig, round_: int | str) -> int:
+    if not (rows := store.rows(config)):
+        raise ConfigError(f"run {config.key} is not in {store.root}")
+    return _number(round_, rows)
+
+
+def _number(round_: int | str, rows: list[dict]) -> int:
+    number = {"dense": 0, "best": best_round(rows)}.get(round_, round_)
+    if number not in range(len(rows)):
+        raise ConfigError(f"round {round_!r}: unknown; allowed: dense, best, 0 to {len(rows) - 1}")
+    return number
+
+
+def sources_first(runs: list[RunConfig]) -> list[list[RunConfig]]:
+    """All runs, their teachers and starts, in levels: what a run needs stands in an earlier level."""
+    levels = defaultdict(dict)
+
+    def place(config: RunConfig) -> int:
+        level = max((1 + place(source) for source in config.sources().values()), default=0)
+        levels[level][config] = None
+        return level
+
+    for config in runs:
+        place(config)
+    return [list(levels[number]) for number in sorted(levels)]
+
+
+def set_aside_changed(store: Store, levels: list[list[RunConfig]]) -> None:
+    """Runs begun with other data or another network than their names stand for today. Where the data are absent that
+    cannot be told, and the runs stand."""
+    begun = defaultdict(list)
+    for config in (config for level in levels for config in level):
+        if store.rows(config):
+            begun[stack_shape(config)].append(config)
+    for group in begun.values():
+        with suppress(Exception):  # a user's own loader may raise anything; unfinished runs are checked again
+            now = identity(group[0])
+            for config in group:
+                store.set_aside_if_changed(config, now)
+
+
+def still_wanted(store: Store, levels: list[list[RunConfig]], runs: list[RunConfig], keep: set[int | str]) -> Wanted:
+    """What is not finished yet, runs before their sources: a teacher or a start is needed by unfinished runs alone."""
+    asked = dict.fromkeys(runs)
+    needed: Wanted = defaultdict(set)
+    wanted: Wanted = {}
+    for config in (config for level in reversed(levels) for config in level):
+        if config in asked:
+            needed[config] |= {what for what in keep if isinstance(what, str) or what <= config.rounds}
+        elif config not in needed:
+            continue
+        if not is_finished(store, config, needed[config]):
+            wanted[config] = needed[config]
+            for role, source in config.sources().items():
+                needed[source].add(getattr(config, f"{role}_round"))
+    return wanted
+
+
+def is_finished(store: Store, config: RunConfig, wanted: set[int | str]) -> bool:
+    rows = store.rows(config)
+    if len(rows) <= config.rounds or not store.holds(config, _rounds(wanted, rows)):
+        return False
+    return "history" not in wanted or bool(store.history(config))
+
+
+def _rounds(wanted: set[int | str], rows: list[dict]) -> set[int]:
+    """The numbers of those rounds whose weights are wanted that are finished."""
+    numbers = {_number(what, rows) for what in wanted if what in WORDS}
+    return numbers | {what for what in wanted if isinstance(what, int) and what < len(rows)}
+
+
+def first_round(store: Store, config: RunConfig, wanted: set[int | str]) -> int:
+    """The round to go on with: after the last finished one, or 0 when something that is wanted was not kept."""
+    if not (rows := store.rows(config)):
+        return 0
+    if "history" in wanted and not store.history(config):
+        return 0
+    rounds = {len(rows) - 1, 0, best_round(rows)} | _rounds(wanted, rows)
+    return len(rows) if store.holds(config, rounds, rewinds=config.rewind_iteration > 0) else 0

@@ -1,0 +1,139 @@
+"""Many runs → the store: skip the finished, teachers first, stack what can be stacked, dispatch, show progress."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from heapq import heapreplace
+from math import ceil
+from pathlib import Path
+
+import joblib
+import pandas as pd
+from tqdm import tqdm
+
+from dsdlib.config import ConfigError, RunConfig
+from dsdlib.engine.build import check, stack_shape, stackable, training_cost
+from dsdlib.engine.device import resolve_device, resolve_engine
+from dsdlib.study.runs import WORDS, set_aside_changed, sources_first, still_wanted
+from dsdlib.study.store import Store
+from dsdlib.study.worker import train_stack
+
+
+def sweep(
+    runs: Iterable[RunConfig],
+    *,
+    jobs: int = 1,
+    device: str = "auto",
+    engine: str = "auto",
+    results: Path | str | None = None,
+    keep: Iterable[int | str] = (),
+    stack_size: int = 12,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Train the runs that are not in the store yet and return the tidy table of them all, a row a run and round.
+
+    ``jobs`` worker processes (−1: one a core), each on one thread, take stacks of at most ``stack_size`` runs through
+    joblib, whose `parallel_config` may send them elsewhere; a stack that the memory does not hold is halved. ``engine``
+    is ``plain``, all in float32, ``fast`` (bfloat16 activations and compiled code for convolutional networks; CUDA
+    graphs on a GPU), or ``auto``: fast on a GPU and plain on a CPU. ``keep`` names what must be in the store besides:
+    rounds whose weights stay (numbers, ``dense``, ``best``), and ``history``, the measures after every epoch; a
+    finished run without them is trained again. Killed at any moment, the same call goes on from the last finished
+    rounds. Finished runs are read even where their data set is absent, and need no teacher and no start. Raises
+    `ConfigError` before any training when a run is impossible.
+    """
+    runs, keep = list(dict.fromkeys(runs)), set(keep)
+    target = resolve_device(device)
+    speed = resolve_engine(engine, target)
+    if not (type(jobs) is type(stack_size) is int and stack_size >= 1 and (jobs >= 1 or jobs == -1)):
+        raise ConfigError(f"stack_size = {stack_size!r}, jobs = {jobs!r}: whole numbers from 1, or jobs = -1")
+    if odd := [r for r in keep if r not in (*WORDS, "history") and not (isinstance(r, int) and r >= 0)]:
+        raise ConfigError(f"keep = {odd}: unknown; allowed: dense, best, numbers of rounds from 0, history")
+    store = Store(results)
+    levels = sources_first(runs)
+    set_aside_changed(store, levels)
+    wanted = still_wanted(store, levels, runs, keep)
+    for config in {config.vary(seed=0): config for config in wanted}.values():
+        check(config)
+    with _progress(store, [*runs, *(config for config in wanted if config not in runs)], progress):
+        for level in levels:
+            pending = [config for config in level if config in wanted]
+            for wait in (False, True):  # for runs that somebody else is training, last of all
+                stacks = _stacks(pending, jobs, stack_size)
+                how = wanted, store.root, str(target), speed, wait
+                work = (joblib.delayed(train_stack)(stack, *how) for stack in stacks)
+                busy = joblib.Parallel(n_jobs=max(1, min(joblib.effective_n_jobs(jobs), len(stacks))))(work)
+                pending = [config for runs_left in busy for config in runs_left]
+    return store.table(runs)
+
+
+def _stacks(pending: list[RunConfig], jobs: int, stack_size: int) -> list[list[RunConfig]]:
+    """Same-shaped runs together, the longest stacks first; in as few as keep every worker busy to the end."""
+    groups = defaultdict(list)
+    for config in pending:
+        groups[stack_shape(config)].append(config)
+    workers = joblib.effective_n_jobs(jobs)
+    cost = {shape: training_cost(group[0]) for shape, group in groups.items()}
+    largest = {shape: stack_size if stackable(group[0]) else 1 for shape, group in groups.items()}
+    share = sum(cost[shape] * len(group) for shape, group in groups.items()) / workers
+
+    def cut(parts: int) -> list[tuple[float, list[RunConfig]]]:
+        """Stacks and how long they take, none much longer than that part of a worker's share."""
+        stacks = []
+        for shape, group in groups.items():
+            pieces = ceil(len(group) / min(largest[shape], ceil(share / parts / cost[shape])))
+            stacks += [group[first::pieces] for first in range(pieces)]
+        # What a stack costs besides its runs was measured to be about what one more run would cost.
+        lengths = [cost[stack_shape(stack[0])] * (len(stack) + 1) for stack in stacks]
+        return sorted(zip(lengths, stacks, strict=True), key=lambda stack: stack[0], reverse=True)
+
+    best = min(map(cut, range(1, 5)), key=lambda stacks: _time([length for length, _ in stacks], workers))
+    return [stack for _, stack in best]
+
+
+def _time(lengths: list[float], workers: int) -> float:
+    """How long the workers take, each going on with the next piece of work when it is done with one."""
+    busy = [0.0] * workers
+    for length in lengths:
+        heapreplace(busy, busy[0] + length)
+    return max(busy)
+
+
+@contextmanager
+def _progress(store: Store, configs: list[RunConfig], show: bool) -> Iterator[None]:
+    """One bar over all rounds of all runs, fed by a glance at the store: it does not matter who does the work."""
+    total = sum(config.rounds + 1 for config in configs)
+
+    def count() -> int:
+        return sum(store.rounds_done(config) for config in configs)
+
+    stop = threading.Event()
+    live = sys.stdout.isatty() or "ipykernel" in sys.modules
+    bar = tqdm(
+        total=total,
+        initial=count(),
+        desc=f"{len(configs)} run{'s' * (len(configs) != 1)}",
+        unit="round",
+        file=sys.stdout,
+        disable=not show or count() == total,
+        mininterval=1 if live else 10,
+        dynamic_ncols=False,
+        ncols=90,
+    )
+
+    def watch() -> None:
+        while not stop.wait(1):
+            bar.update(count() - bar.n)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        watcher.join()
+        bar.update(count() - bar.n)
+        bar.close()

@@ -1,0 +1,75 @@
+"""The linear Gaussian problem of Chang et al. 2021: what pruning a large fit costs, by theory and by simulation.
+
+Labels y = xᵀβ + σz with x ~ N(0, Σ) and n samples. A model sees the first p features and takes the least-squares fit of
+smallest norm. All risks are E(y − xᵀb)² on new data, the noise included. This package needs numpy and scipy only.
+"""
+
+from dsdlib.theory.law import (
+    Law,
+    advantage,
+    in_eigenbasis,
+    informative_risk,
+    limit_law,
+    predict,
+    predict_correlated,
+    predict_relu,
+    pruned_risk,
+    solve_xi,
+    threshold,
+)
+from dsdlib.theory.problem import (
+    CRITERIA,
+    DENSE,
+    INFORMATIVE,
+    RETRAINED,
+    SINGULAR,
+    SMALL,
+    Criterion,
+    Problem,
+    RegimeError,
+    ReluFeatures,
+    Row,
+    change,
+    check_kept,
+    checked_sizes,
+    fading,
+    largest,
+    relu_features,
+)
+from dsdlib.theory.simulation import distances, min_norm, pruned_fits, simulate, simulate_relu
+
+__all__ = [
+    "CRITERIA",
+    "DENSE",
+    "INFORMATIVE",
+    "RETRAINED",
+    "SINGULAR",
+    "SMALL",
+    "Criterion",
+    "Law",
+    "Problem",
+    "RegimeError",
+    "ReluFeatures",
+    "Row",
+    "advantage",
+    "change",
+    "check_kept",
+    "checked_sizes",
+    "distances",
+    "fading",
+    "in_eigenbasis",
+    "informative_risk",
+    "largest",
+    "limit_law",
+    "min_norm",
+    "predict",
+    "predict_correlated",
+    "predict_relu",
+    "pruned_fits",
+    "pruned_risk",
+    "relu_features",
+    "simulate",
+    "simulate_relu",
+    "solve_xi",
+    "threshold",
+]

@@ -1,0 +1,172 @@
+"""The linear Gaussian problem of Chang et al. 2021: what pruning a large fit costs, by theory and by simulation.
+
+Labels y = xᵀβ + σz with x ~ N(0, Σ); n samples; a learner sees the first p features, in the order of the problem, and
+takes the least-squares fit of smallest norm. All risks are E(y − xᵀb)² on new data, the noise included. numpy and scipy
+only; this room stands apart from the others. Beside a busy process numpy should have one thread (threadpoolctl's
+`threadpool_limits(1)`): two took sixty times as long.
+
+The theory: with p > n the fit's coefficients behave like independent Gaussians (the paper's asymptotic law: ξ, γ, X).
+With p < n ordinary least squares has the same form with ξ = ∞. Features that the learner does not see are noise to it.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+DENSE, INFORMATIVE, SMALL = "dense", "informative features only", "as few features"
+
+
+CRITERIA = ("magnitude", "Hessian", "oracle")
+
+
+RETRAINED = "{}, retrained".format
+
+
+SINGULAR = 1e-12  # a variance that is smaller than this share of the largest is taken for none
+
+
+Criterion = Literal["magnitude", "Hessian", "oracle"]
+
+
+Row = dict[str, Any]
+
+
+class RegimeError(ValueError):
+    """A problem to which the theory does not apply; the message names the regime."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """N features in the order in which a learner is given them.
+
+    ``variances`` (N,) and ``coefficients`` (N,) are Σ's diagonal and β; ``noise`` is the variance σ². Any two features
+    have the same ``correlation`` ρ: Σ = D((1 − ρ)I + ρ11ᵀ)D with D² = diag(variances). Raises `RegimeError` where Σ is
+    singular.
+    """
+
+    variances: np.ndarray
+    coefficients: np.ndarray
+    noise: float
+    correlation: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.variances.ndim != 1 or self.variances.shape != self.coefficients.shape or not self.variances.size:
+            raise RegimeError(
+                f"{self.variances.shape} variances, {self.coefficients.shape} coefficients: one a feature"
+            )
+        if not (np.isfinite(self.variances).all() and np.isfinite(self.coefficients).all()):
+            raise RegimeError("variances and coefficients must be finite")
+        small = int(np.argmin(self.variances))
+        if self.variances[small] <= SINGULAR * self.variances.max():
+            raise RegimeError(f"singular covariance: the variance of feature {small} is {self.variances[small]:g}")
+        if not 0 <= self.correlation < 1:
+            raise RegimeError(f"correlation = {self.correlation:g}: singular covariance, unless in [0, 1)")
+        if not 0 <= self.noise < np.inf:
+            raise RegimeError(f"noise = {self.noise:g}: a variance, 0 or more")
+
+    @property
+    def features(self) -> int:
+        return len(self.variances)
+
+    @property
+    def importance(self) -> np.ndarray:
+        """Λβ² of each feature, (N,)."""
+        return self.variances * self.coefficients**2
+
+    @property
+    def covariance(self) -> np.ndarray:
+        """Σ, (N, N)."""
+        scale = np.sqrt(self.variances)
+        common = self.correlation * np.outer(scale, scale)
+        return common + np.diag((1 - self.correlation) * self.variances)
+
+    def energy(self, vector: np.ndarray) -> float:
+        """vᵀΣv."""
+        common = self.correlation * (np.sqrt(self.variances) @ vector) ** 2
+        return float((1 - self.correlation) * (self.variances @ vector**2) + common)
+
+    def risk(self, fitted: np.ndarray) -> float:
+        """σ² + (b − β)ᵀΣ(b − β), exactly; ``fitted`` has the coefficients b of the first features, the rest are 0."""
+        error = -self.coefficients
+        error[: len(fitted)] += fitted
+        return self.noise + self.energy(error)
+
+    def draw(self, samples: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Features (n, N) and labels (n,)."""
+        x = rng.standard_normal((samples, self.features))
+        if self.correlation:
+            common = np.sqrt(self.correlation) * rng.standard_normal((samples, 1))
+            x = np.sqrt(1 - self.correlation) * x + common
+        x *= np.sqrt(self.variances)
+        return x, x @ self.coefficients + np.sqrt(self.noise) * rng.standard_normal(samples)
+
+
+def fading(
+    features: int, length: float, noise: float, spikes: int = 0, spike: float = 1.0, correlation: float = 0.0
+) -> Problem:
+    """β fades as exp(−i / (2·length)), so that β² falls to a third in ``length`` features; the first ``spikes``
+    features have the variance ``spike``, the others 1. β is scaled to βᵀΣβ = 1: all noise is relative to the signal."""
+    at = np.arange(features)
+    shape = Problem(np.where(at < spikes, float(spike), 1.0), np.exp(-at / (2 * length)), noise, correlation)
+    scaled = shape.coefficients / np.sqrt(shape.energy(shape.coefficients))
+    return Problem(shape.variances, scaled, noise, correlation)
+
+
+def checked_sizes(problem: Problem, sizes: Iterable[int]) -> np.ndarray:
+    array = np.asarray(list(sizes))
+    if not array.size or array.dtype.kind not in "iu" or array.min() < 1 or array.max() > problem.features:
+        raise RegimeError(f"sizes {array.tolist()}: numbers of features, from 1 to the problem's {problem.features}")
+    return array
+
+
+def check_kept(sizes: np.ndarray, kept: int) -> None:
+    if not 0 <= kept <= sizes.min():
+        raise RegimeError(f"cannot keep {kept} of {sizes.min()} features")
+
+
+def largest(scores: np.ndarray, count: int) -> np.ndarray:
+    """True for the ``count`` largest along the last axis, the earlier of equal ones first."""
+    order = np.argsort(-scores, axis=-1, kind="stable")
+    chosen = np.zeros(scores.shape, dtype=bool)
+    np.put_along_axis(chosen, order[..., :count], True, axis=-1)
+    return chosen
+
+
+def change(risks: np.ndarray) -> float:
+    """By how many percent the first of two risks lies above the second."""
+    return float(100 * (risks[0] / risks[1] - 1))
+
+
+@dataclass(frozen=True)
+class ReluFeatures:
+    """Random features √2·relu(Wx) of x ~ N(0, I), rows of W (N, d) on the unit sphere, and labels y = x₁ + σz.
+
+    Each feature's second moment is 1. ``moments`` (N, N) and ``cross`` (N,) are E[ffᵀ] and E[fy], exact: the first is
+    the arc-cosine kernel of degree 1 (Cho & Saul 2009).
+    """
+
+    weights: np.ndarray
+    noise: float
+
+    @property
+    def moments(self) -> np.ndarray:
+        cosine = np.clip(self.weights @ self.weights.T, -1, 1)
+        np.fill_diagonal(cosine, 1)
+        return (np.sqrt(1 - cosine**2) + (np.pi - np.arccos(cosine)) * cosine) / np.pi
+
+    @property
+    def cross(self) -> np.ndarray:
+        return self.weights[:, 0] / np.sqrt(2)
+
+    def draw(self, samples: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Features (n, N) and labels (n,)."""
+        x = rng.standard_normal((samples, self.weights.shape[1]))
+        y = x[:, 0] + np.sqrt(self.noise) * rng.standard_normal(samples)
+        return np.sqrt(2) * np.maximum(x @ self.weights.T, 0), y
+
+
+def relu_features(features: int, inputs: int, noise: float, rng: np.random.Generator) -> ReluFeatures:
+    weights = rng.standard_normal((features, inputs))
+    return ReluFeatures(weights / np.linalg.norm(weights, axis=1, keepdims=True), noise)
