@@ -1,4 +1,4 @@
-"""The whole description of one pruning run: validated, frozen and hashable to a key. No torch here."""
+"""The full description of one pruning run: validated, frozen, and hashed to a key. This module loads no torch."""
 
 from __future__ import annotations
 
@@ -135,12 +135,6 @@ class RunConfig(BaseModel):
         """The same run with some fields changed, validated again."""
         return RunConfig(**{**dict(self), **changes})
 
-    def with_recipe(self, recipe: dict[str, Any]) -> RunConfig:
-        """The same run trained and pruned in another way: only the fields of `RECIPE` may change."""
-        if odd := sorted(recipe.keys() - set(RECIPE)):
-            raise ConfigError(f"recipe {odd}: allowed: {', '.join(RECIPE)}")
-        return self.vary(**recipe)
-
     def grid(self, **axes: Iterable[Any]) -> list[RunConfig]:
         """One run for each combination of the named fields' values, the last name varying fastest."""
         for name, values in axes.items():
@@ -149,11 +143,6 @@ class RunConfig(BaseModel):
             if twice := [value for i, value in enumerate(values) if value in values[:i]]:
                 raise ConfigError(f"{name} = {values!r}: {twice[0]!r} stands there twice")
         return [self.vary(**dict(zip(axes, values, strict=True))) for values in product(*map(list, axes.values()))]
-
-    @classmethod
-    def from_parameters(cls, parameters: dict[str, Any]) -> RunConfig:
-        """The run described by those of a notebook's parameters that are named like fields."""
-        return cls(**{name: value for name, value in parameters.items() if name in cls.model_fields})
 
     def columns(self) -> dict[str, Any]:
         """This configuration as columns of the tidy table: model arguments by name, the teacher by its key."""

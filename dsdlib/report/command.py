@@ -11,7 +11,14 @@ import yaml
 
 from dsdlib.report.execute import alarm, execute_all
 from dsdlib.report.pages import duration, render
-from dsdlib.report.parameters import project_root, read_profile, take_changes
+from dsdlib.report.parameters import project_root, read_profile
+
+
+def take_changes(parser: argparse.ArgumentParser) -> None:
+    """Add the option -p, which collects pairs of texts in ``changes``."""
+    told = "a value of your own for a parameter or a field of the recipe, as YAML: -p noise_rates '[0.0, 0.4]'"
+    pair = {"nargs": 2, "metavar": ("NAME", "VALUE")}
+    parser.add_argument("-p", action="append", default=[], dest="changes", help=told, **pair)
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:

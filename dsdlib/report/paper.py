@@ -1,7 +1,7 @@
 """The papers' own scale on a GPU, some minutes at a time: check, time, then run a profile, the most telling runs first.
 
-``python -m dsdlib.paper --minutes 9``, again and again until it says that all is done. What is finished stays in the
-store, so that ``make report PROFILE=cifar10`` shows it on any machine.
+Run ``python -m dsdlib.report.paper --minutes 9`` again and again until it says that all is done. Finished rounds stay in
+the store, and ``make report PROFILE=cifar10`` shows them on any machine.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from dsdlib.config import ConfigError, RunConfig
 from dsdlib.engine.device import resolve_device, resolve_engine
 from dsdlib.engine.stack import Stack
 from dsdlib.report import command, execute, pages
-from dsdlib.report.parameters import parameter_names, project_root, read_profile, take_changes
+from dsdlib.report.parameters import notebook_parameters, project_root, read_profile
 from dsdlib.study import performance
 from dsdlib.study.files import write_whole
 from dsdlib.study.provenance import describe_machine
@@ -28,17 +28,21 @@ from dsdlib.study.provenance import describe_machine
 FIRST = (
     ("01_phenomenon", {"noise_rates": [0.2], "seeds": [0], "more_seeds": []}),
     ("03_distillation", {"seeds": [0]}),
-    ("07_label_noise", {"noise_rates": [0.1, 0.2, 0.5], "human_labels": [], "seeds": [0]}),
+    ("06_label_noise", {"noise_rates": [0.1, 0.2, 0.5], "human_labels": [], "seeds": [0]}),
 )
 
 
 def chain(root: Path, profile: str, notebook: str, changes: dict[str, Any]) -> RunConfig:
-    """A run such as that notebook's, with one seed."""
-    taken = parameter_names(root / "notebooks" / f"{notebook}.ipynb")
-    own = {name: value for name, value in changes.items() if name in taken}
-    parameters = read_profile(root, profile, [notebook], own)[notebook]
-    rate = parameters.get("noise_rate", parameters.get("noise_rates", [0.2])[-1])
-    return RunConfig.from_parameters(parameters | {"noise_rate": rate, "seed": 0})
+    """The configuration of a run such as that notebook's, with seed 0."""
+    parameters = read_profile(root, profile, [notebook], _known(root, [notebook], changes))[notebook]
+    config = RunConfig(**parameters.get("recipe", {}) | parameters.get("own_recipe", {}))
+    return config.vary(noise_rate=parameters.get("noise_rates", [config.noise_rate])[-1], seed=0)
+
+
+def _known(root: Path, notebooks: Sequence[str], changes: dict[str, Any]) -> dict[str, Any]:
+    """The changes that these notebooks can take."""
+    taken = {p for n in notebooks for p in notebook_parameters(root / "notebooks" / f"{n}.ipynb")}
+    return {name: value for name, value in changes.items() if name in taken | RunConfig.model_fields.keys()}
 
 
 def agreement(config: RunConfig, device: torch.device) -> str:
@@ -71,14 +75,15 @@ def check(root: Path, profile: str, changes: dict[str, Any], device: torch.devic
 
 def main(argv: Sequence[str] | None = None, root: Path | None = None) -> int:
     """The exit code: 0 when all is done, 3 when the time was over, else the report's."""
-    parser = argparse.ArgumentParser(prog="python -m dsdlib.paper", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m dsdlib.report.paper", description=__doc__.split("\n")[0])
     parser.add_argument("--profile", default="cifar10", help="a folder of parameters/ (default: cifar10)")
     parser.add_argument("--minutes", type=float, default=9, help="stop then (default: 9)")
-    take_changes(parser)
+    command.take_changes(parser)
     arguments, start = parser.parse_args(argv), time.monotonic()
     try:
         changes = {name: yaml.safe_load(value) for name, value in arguments.changes}
         root = root or project_root()
+        read_profile(root, arguments.profile, changes=changes)  # refuses a change that no notebook takes
         device = resolve_device("auto")
         if device.type == "cpu":
             print("There is no GPU here: at the papers' scale this will take weeks.", file=sys.stderr)
@@ -94,9 +99,8 @@ def main(argv: Sequence[str] | None = None, root: Path | None = None) -> int:
     studies = [name for name in profile if not execute.alone(root / "notebooks" / f"{name}.ipynb")]  # no timings
     for notebooks, first in [*(([name], first) for name, first in FIRST), (studies, {})]:
         options = ["--only", *notebooks]
-        taken = {name for n in notebooks for name in parameter_names(root / "notebooks" / f"{n}.ipynb")}
-        for name, value in {**first, **changes}.items():
-            options += ["-p", name, yaml.safe_dump(value)] if name in taken else []
+        for name, value in _known(root, notebooks, {**first, **changes}).items():
+            options += ["-p", name, yaml.safe_dump(value)]
         left = arguments.minutes - (time.monotonic() - start) / 60
         if code := command.main([arguments.profile, *options, "--minutes", str(max(left, 0.01))], root):
             return code

@@ -1,134 +1,170 @@
-"""The whole description of one pruning run: validated, frozen and hashable to a key. No torch here."""
+"""Notebook parameters: the ``parameters`` cell of a notebook, and the profiles of YAML files that fill it.
 
-from __future__ import annotations
+A profile is a folder with ``recipe.yaml``, the training recipe that all its sections share, and a ``<notebook>.yaml``
+for each section. Both hold plain papermill parameters, so that
+``papermill notebooks/X.ipynb out.ipynb -f parameters/P/recipe.yaml -f parameters/P/X.yaml`` works from any folder.
+"""
 
-import argparse
 import ast
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from dsdlib.config import ConfigError, suggestion
+from dsdlib.config import ConfigError, RunConfig, suggestion
+
+RECIPES = ("recipe", "own_recipe")  # parameters that map fields of RunConfig to values
 
 
 def check_parameters(namespace: dict[str, Any]) -> dict[str, Any]:
-    """A notebook's parameters, each made the type that its ``parameters`` cell declares.
+    """Convert a notebook's parameters to the types that its ``parameters`` cell declares, and return them.
 
-    Call it with ``globals()`` in the cell after the parameters. papermill itself only warns of a parameter
-    that the notebook does not have, and hands YAML's ``1e-3`` and ``-p seeds "[0, 1]"`` over as text; here the first
-    raises `ConfigError`, the others become number and list. The converted values are put back into the namespace.
+    Call it with ``globals()`` in the cell after the parameters; the converted values are put back into the namespace.
+    papermill itself only warns of a parameter that the notebook does not have, and passes YAML's ``1e-3`` and
+    ``-p seeds "[0, 1]"`` as text. Here an unknown parameter and an unknown field of a recipe raise `ConfigError`, and
+    text becomes the number or list it stands for. A ``recipe`` for a notebook that trains nothing is ignored.
     """
-    declared = _declared(namespace["In"])
+    declared = _declared_in_session(namespace["In"])
     for name in _injected(namespace["In"]):
-        if name not in declared:
+        if name not in declared and name != "recipe":
             raise ConfigError(f"unknown parameter {name!r}{suggestion(name, declared)}")
-    values = {}
-    for name, annotation in declared.items():
-        value = namespace[name]
-        try:
-            if isinstance(value, str) and value.startswith(("[", "{")) and annotation != "str":
-                value = yaml.safe_load(value)  # a list or mapping from papermill's command line
-            values[name] = TypeAdapter(eval(annotation, namespace)).validate_python(value)
-        except (ValidationError, yaml.YAMLError):
-            raise ConfigError(f"{name} = {namespace[name]!r}: not a {annotation}") from None
+    values = {name: _converted(name, namespace[name], declared[name], namespace) for name in declared}
+    for name in set(RECIPES) & values.keys():
+        _check_fields(name, values[name])
     namespace.update(values)
     return values
 
 
-def _declared(sources: list[str]) -> dict[str, str]:
-    """Names and types of the parameters cell: the longest that holds nothing but annotated assignments."""
-    cells = [cell for cell in map(_parsed, sources) if all(isinstance(node, ast.AnnAssign) for node in cell.body)]
-    longest = max(reversed(cells), key=lambda cell: len(cell.body), default=ast.Module([], []))
-    return {node.target.id: ast.unparse(node.annotation) for node in longest.body}
-
-
-def _injected(sources: list[str]) -> list[str]:
-    """Names assigned by the cell that papermill put in, known by its first line; the latest of several."""
-    cells = [_parsed(source) for source in sources if source.startswith("# Parameters")]
-    return [target.id for node in cells[-1].body for target in node.targets] if cells else []
-
-
-def _parsed(source: str) -> ast.Module:
-    """Empty for a cell of IPython's own, such as a magic command."""
+def _converted(name: str, value: Any, annotation: str, namespace: dict[str, Any]) -> Any:
     try:
-        return ast.parse(source)
-    except SyntaxError:
-        return ast.Module([], [])
+        if isinstance(value, str) and value.startswith(("[", "{")) and annotation != "str":
+            value = yaml.safe_load(value)  # a list or mapping from papermill's command line
+        return TypeAdapter(eval(annotation, namespace)).validate_python(value)
+    except (ValidationError, yaml.YAMLError):
+        raise ConfigError(f"{name} = {value!r}: not a {annotation}") from None
+
+
+def _check_fields(name: str, recipe: dict[str, Any]) -> None:
+    for field in recipe:
+        if field not in RunConfig.model_fields:
+            raise ConfigError(f"{name}: unknown field {field!r}{suggestion(field, RunConfig.model_fields)}")
+
+
+def declared_parameters(source: str) -> dict[str, str]:
+    """Names and types declared by a ``parameters`` cell, in order: {} for a cell that holds anything else.
+
+    This uses Python's own parser, as papermill's reader loses every line whose comment holds an equals sign.
+    """
+    try:
+        body = ast.parse(source).body
+    except SyntaxError:  # a magic command of IPython's
+        return {}
+    if not all(isinstance(node, ast.AnnAssign) for node in body):
+        return {}
+    return {node.target.id: ast.unparse(node.annotation) for node in body}
+
+
+def _declared_in_session(sources: Sequence[str]) -> dict[str, str]:
+    """The parameters of a running notebook: of its latest cell with the most declarations."""
+    return max(map(declared_parameters, reversed(sources)), key=len, default={})
+
+
+def _injected(sources: Sequence[str]) -> list[str]:
+    """Names assigned by papermill's own cell, known by its first line; by the latest of several."""
+    cells = [ast.parse(source).body for source in sources if source.startswith("# Parameters")]
+    return [target.id for node in cells[-1] for target in node.targets] if cells else []
 
 
 def project_root() -> Path:
-    """The folder that holds `notebooks/` and `parameters/`: this checkout's, else the current one."""
+    """The folder that holds ``notebooks/`` and ``parameters/``: this clone, or else the current folder."""
     for folder in (Path(__file__).parents[2], Path.cwd()):
         if (folder / "notebooks").is_dir() and (folder / "parameters").is_dir():
             return folder
-    raise ValueError("no notebooks/ and parameters/ here: run this from the project's folder")
+    raise ConfigError("no notebooks/ and parameters/ here: run this from the project's folder")
 
 
-def parameter_names(notebook: Path) -> list[str]:
-    """Names assigned in the cell tagged `parameters`, in order.
+def notebook_parameters(notebook: Path) -> dict[str, str]:
+    """Names and types of the parameters that a notebook on disk takes."""
+    import nbformat  # here, as a running notebook does not need it
 
-    Python's own parser, as papermill's reader loses every line whose comment holds an equals sign.
-    """
-    source = "\n".join(
-        cell.source
-        for cell in nbformat.read(notebook, as_version=4).cells
-        if "parameters" in cell.metadata.get("tags", [])
-    )
-    nodes = ast.walk(ast.parse(source, filename=notebook.name))
-    return [node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
-
-
-def read_parameters(root: Path, file: Path) -> dict[str, Any]:
-    """One notebook's parameters from its YAML file; ValueError for anything that notebook does not take."""
-    where, notebook = file.relative_to(root), root / "notebooks" / f"{file.stem}.ipynb"
-    if not notebook.is_file():
-        there = ", ".join(sorted(path.stem for path in notebook.parent.glob("*.ipynb")))
-        raise ValueError(f"{where}: there is no notebook '{file.stem}'; the notebooks are: {there}")
-    try:
-        parameters = yaml.safe_load(file.read_text())
-    except yaml.YAMLError as error:
-        raise ValueError(f"{where}: not YAML: {' '.join(str(error).split())}") from error
-    parameters = {} if parameters is None else parameters
-    if not isinstance(parameters, dict):
-        raise ValueError(f"{where}: '{parameters}' is not a mapping; write lines of `parameter: value`")
-    allowed = parameter_names(notebook)
-    for name in parameters:
-        if name not in allowed:
-            raise ValueError(f"{where}: unknown parameter '{name}'; {file.stem} takes: {', '.join(allowed)}")
-    return parameters
+    cells = nbformat.read(notebook, as_version=4).cells
+    tagged = (cell.source for cell in cells if "parameters" in cell.metadata.get("tags", []))
+    return declared_parameters(next(tagged, ""))
 
 
 def read_profile(
     root: Path, profile: str, only: Sequence[str] = (), changes: dict[str, Any] | None = None
 ) -> dict[str, dict[str, Any]]:
-    """Notebook name → parameters, for the whole profile or the notebooks in `only`. `changes` are put in the place of
-    the profile's values wherever a notebook takes them."""
-    profiles = sorted(path.name for path in (root / "parameters").iterdir() if path.is_dir())
-    if profile not in profiles:
-        raise ValueError(f"unknown profile '{profile}'; the profiles are: {', '.join(profiles)}")
-    files = {path.stem: path for path in sorted((root / "parameters" / profile).glob("*.yaml"))}
-    if not files:
-        raise ValueError(f"parameters/{profile} holds no <notebook>.yaml")
+    """Notebook name → its parameters, for a whole profile or for the notebooks in ``only``.
+
+    ``changes`` replace values in every notebook that takes a parameter of that name. A field of `RunConfig` that is no
+    parameter is changed in the recipe of every notebook. Raises `ConfigError` for whatever does not exist.
+    """
+    files = _profile_files(root, profile)
     for name in only:
         if name not in files:
-            raise ValueError(f"--only: '{name}' is not in '{profile}', which has: {', '.join(files)}")
-    plan = {name: read_parameters(root, file) for name, file in files.items() if not only or name in only}
-    allowed = {name: parameter_names(root / "notebooks" / f"{name}.ipynb") for name in plan}
-    for change in changes or {}:
-        if not any(change in names for names in allowed.values()):
-            raise ValueError(f"-p: no notebook here takes '{change}'")
-    return {
-        name: parameters | {key: value for key, value in (changes or {}).items() if key in allowed[name]}
-        for name, parameters in plan.items()
-    }
+            raise ConfigError(f"--only: {name!r} is not in {profile!r}, which has: {', '.join(files)}")
+    chosen = {name: file for name, file in files.items() if not only or name in only}
+    takes = {name: notebook_parameters(_notebook(root, file)) for name, file in chosen.items()}
+    recipe = _read_mapping(root, root / "parameters" / profile / "recipe.yaml", ["recipe"])
+    plan = {}
+    for name, file in chosen.items():
+        shared = {key: value for key, value in recipe.items() if key in takes[name]}
+        plan[name] = shared | _read_mapping(root, file, takes[name])
+    for change, value in (changes or {}).items():
+        _change(plan, takes, change, value)
+    return plan
 
 
-def take_changes(parser: argparse.ArgumentParser) -> None:
-    """The option -p, into pairs of text ``changes``."""
-    told = "a value of your own, in every notebook that takes it; YAML, such as -p noise_rates '[0.0, 0.4]'"
-    pair = {"nargs": 2, "metavar": ("NAME", "VALUE")}
-    parser.add_argument("-p", action="append", default=[], dest="changes", help=told, **pair)
+def _change(plan: dict[str, dict[str, Any]], takes: dict[str, dict[str, str]], change: str, value: Any) -> None:
+    """Change a parameter of every notebook that takes it, or a field of every notebook's recipe."""
+    by_name = [name for name in plan if change in takes[name]]
+    trained = [name for name in plan if "own_recipe" in takes[name]] if change in RunConfig.model_fields else []
+    if not by_name and not trained:
+        allowed = {parameter for names in takes.values() for parameter in names} | RunConfig.model_fields.keys()
+        raise ConfigError(f"-p: no notebook here takes {change!r}{suggestion(change, allowed)}")
+    for name in by_name:
+        plan[name][change] = value
+    for name in set(trained) - set(by_name):
+        plan[name]["own_recipe"] = plan[name].get("own_recipe", {}) | {change: value}
+
+
+def _profile_files(root: Path, profile: str) -> dict[str, Path]:
+    profiles = sorted(path.name for path in (root / "parameters").iterdir() if path.is_dir())
+    if profile not in profiles:
+        raise ConfigError(f"unknown profile {profile!r}; the profiles are: {', '.join(profiles)}")
+    folder = root / "parameters" / profile
+    files = {path.stem: path for path in sorted(folder.glob("*.yaml")) if path.stem != "recipe"}
+    if not files:
+        raise ConfigError(f"parameters/{profile} holds no <notebook>.yaml")
+    return files
+
+
+def _notebook(root: Path, file: Path) -> Path:
+    notebook = root / "notebooks" / f"{file.stem}.ipynb"
+    if not notebook.is_file():
+        there = ", ".join(sorted(path.stem for path in notebook.parent.glob("*.ipynb")))
+        raise ConfigError(f"{file.relative_to(root)}: there is no notebook {file.stem!r}; the notebooks are: {there}")
+    return notebook
+
+
+def _read_mapping(root: Path, file: Path, allowed: Iterable[str]) -> dict[str, Any]:
+    """A YAML file of parameters; {} if there is no such file or nothing in it."""
+    where = file.relative_to(root)
+    try:
+        parameters = yaml.safe_load(file.read_text()) if file.exists() else None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where}: not YAML: {' '.join(str(error).split())}") from None
+    parameters = {} if parameters is None else parameters
+    if not isinstance(parameters, dict):
+        raise ConfigError(f"{where}: {parameters!r} is not a mapping; write lines of `parameter: value`")
+    for name in parameters:
+        if name not in allowed:
+            raise ConfigError(f"{where}: unknown parameter {name!r}; it takes: {', '.join(allowed)}")
+    for name in set(RECIPES) & parameters.keys():
+        if not isinstance(parameters[name], dict):
+            raise ConfigError(f"{where}: {name} = {parameters[name]!r} is not a mapping of a run's fields")
+        _check_fields(f"{where}: {name}", parameters[name])
+    return parameters

@@ -24,22 +24,37 @@ from dsdlib.study.store import Store
 FIGURE, CLAIMS, PROVENANCE = (f"application/vnd.dsdlib.{kind}+json" for kind in ("figure", "claims", "provenance"))
 
 
-def show_figure(ax: Axes, alt: str, caption: str, key: bool = False) -> None:
-    """The figure that ``ax`` belongs to, as an image with an alternative text. ``key`` puts it on the report's front
-    page, with the caption beside it."""
-    file = io.BytesIO()
+def show_figure(ax: Axes, shows: str, finding: str, key: bool = False) -> None:
+    """Show the figure that ``ax`` belongs to, with a caption and an alternative text, and close it.
+
+    ``shows`` says what the axes show, without a full stop ("Test accuracy against sparsity for each λ"). ``finding`` is
+    the caption: whole sentences that say what this figure's numbers are. The alternative text is both. ``key`` puts the
+    figure on the report's front page.
+    """
     figure = ax.figure
+    file, alt = io.BytesIO(), f"{shows}. {finding}"
     figure.savefig(file, format="png", dpi=200, bbox_inches="tight", facecolor="white")
     plt.close(figure)
     image = base64.b64encode(file.getvalue()).decode()
     width = round(figure.get_figwidth() * 100)
     _show(
         f'<figure><img alt="{escape(alt)}" src="data:image/png;base64,{image}" width="{width}">'
-        f"<figcaption>{escape(caption)}</figcaption></figure>",
+        f"<figcaption>{escape(finding)}</figcaption></figure>",
         alt,
         FIGURE,
-        {"alt": alt, "caption": caption, "key": key, "sentence": caption},
+        {"alt": alt, "caption": finding, "key": key, "sentence": finding},
     )
+
+
+def show_recipe(*configs: RunConfig) -> None:
+    """Show how runs are trained and pruned, as a table that the reader can unfold: a row for each field of `RunConfig`,
+    a column for each configuration."""
+    fields = [name for name in RunConfig.model_fields if name not in ("seed", "start", "teacher")]
+    table = pd.DataFrame({f"Recipe {n}": [str(getattr(c, f)) for f in fields] for n, c in enumerate(configs, 1)})
+    table.insert(0, "Field", fields)
+    table["Meaning"] = [RunConfig.model_fields[name].description or "" for name in fields]
+    html = table.to_html(border=0, index=False)
+    _show(f"<details><summary>The full recipe</summary>{html}</details>", table.to_string(index=False), None, None)
 
 
 def show_claims(claims: list[Claim]) -> None:
