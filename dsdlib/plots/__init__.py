@@ -18,6 +18,7 @@ from dsdlib.plots.curves import (
     timings,
     widths,
 )
+from dsdlib.plots.panels import panels
 from dsdlib.plots.style import (
     ESTIMATORS,
     FEW_TICKS,
@@ -70,6 +71,7 @@ __all__ = [
     "mark",
     "mark_width",
     "measure_axis",
+    "panels",
     "parts",
     "phase_map",
     "places",
