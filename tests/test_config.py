@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dsdlib.config import ConfigError, RunConfig
-from dsdlib.report.parameters import check_parameters
 
 TEACHER = RunConfig(
     dataset="cifar100", model="resnet18", model_args={"maxpool": True}, epochs=160, milestones=[80, 120]
@@ -201,54 +200,3 @@ def test_columns_name_model_arguments_and_the_teachers_key() -> None:
     assert (row["depth"], row["width"], row["milestones"]) == (5, 32, "80 120")
     assert "model_args" not in row and RunConfig().columns()["teacher_round"] is None
     assert RunConfig(model_args={"sizes": [3, 4]}).columns()["sizes"] == "[3, 4]"
-
-
-DECLARED = 'lr: float = 0.1  # learning rate\nseeds: list[int] = [0, 1]  # runs\nname: str = "digits"  # data\n'
-
-
-def notebook(*cells: str) -> dict[str, Any]:
-    """The namespace of a notebook in which these cells have run; magics are only remembered."""
-    namespace: dict[str, Any] = {"In": ["", *cells]}
-    for cell in cells:
-        if not cell.startswith("%"):
-            exec(cell, namespace)
-    return namespace
-
-
-def test_parameters_become_the_declared_types() -> None:
-    namespace = notebook("%matplotlib inline", "other = '5'", DECLARED, "# Parameters\nlr = '1e-3'\nseeds = ['7']\n")
-    assert check_parameters(namespace) == {"lr": 0.001, "seeds": [7], "name": "digits"}
-    assert (namespace["lr"], namespace["seeds"], namespace["other"]) == (0.001, [7], "5")
-
-
-def test_a_list_from_the_command_line_is_a_list() -> None:
-    assert check_parameters(notebook(DECLARED, "# Parameters\nseeds = '[0, 1]'\n"))["seeds"] == [0, 1]
-
-
-@pytest.mark.parametrize(
-    ("injected", "message"),
-    [
-        ("lrr = 1", r"unknown parameter 'lrr' \(did you mean 'lr'\?\)"),
-        ("colour = 1", "unknown parameter 'colour'; allowed: lr, name, seeds"),
-        ("lr = 'fast'", "lr = 'fast': not a float"),
-        ("seeds = '[0, 1'", r"seeds = '\[0, 1': not a list\[int\]"),
-        ("seeds = 3", r"seeds = 3: not a list\[int\]"),
-        ("seeds = [0.5]", r"seeds = \[0.5\]: not a list\[int\]"),
-        ("name = 3", "name = 3: not a str"),
-    ],
-)
-def test_parameters_that_the_notebook_cannot_take_are_refused(injected: str, message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        check_parameters(notebook(DECLARED, f"# Parameters\n{injected}\n"))
-
-
-def test_a_run_is_made_of_the_parameters_named_like_fields() -> None:
-    assert RunConfig.from_parameters({"lr": 0.3, "seeds": [1, 2], "jobs": 2}) == RunConfig(lr=0.3)
-
-
-def test_a_recipe_changes_the_training_and_nothing_else():
-    run = RunConfig(noise_rate=0.5, seed=3)
-    changed = run.with_recipe({"epochs": 20, "milestones": [14], "amount": 0.4})
-    assert changed == run.vary(epochs=20, milestones=(14,), amount=0.4)
-    with pytest.raises(ConfigError, match=r"recipe \['model', 'noise_rate'\]: allowed: epochs, "):
-        run.with_recipe({"epochs": 20, "noise_rate": 0.0, "model": "mlp"})

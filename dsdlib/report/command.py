@@ -28,14 +28,16 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", default=(), metavar="NOTEBOOK", help="run these notebooks only")
     take_changes(parser)
     parser.add_argument("--at-once", type=int, metavar="N", help="notebooks that run at once (default: 2, on a GPU 1)")
-    parser.add_argument("--minutes", type=float, help="stop then; the same command goes on from the finished rounds")
+    parser.add_argument(
+        "--minutes", type=float, help="stop after so many minutes; the same command resumes from the finished rounds"
+    )
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="where pages go (default: reports)")
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None, root: Path | None = None) -> int:
-    """The exit code: 0 when the report is made, 1 when a notebook failed, 2 when refused before any ran, 3 when the
-    time was over."""
+    """Make a report. Returns the exit code: 0 for success, 1 if a notebook failed, 2 if the arguments or parameters
+    were refused before any notebook ran, 3 if the time was over."""
     arguments, start = parse(argv), time.monotonic()
     try:
         root = root or project_root()
@@ -57,7 +59,7 @@ def main(argv: Sequence[str] | None = None, root: Path | None = None) -> int:
     except KeyboardInterrupt:
         if arguments.minutes is None or time.monotonic() - start < 60 * arguments.minutes:
             raise
-        print(f"\nreport: {arguments.minutes:g} minutes are over; the same command goes on from the finished rounds")
+        print(f"\nreport: {arguments.minutes:g} minutes are over; the same command resumes from the finished rounds")
         return 3
     print(f"\n{render(folder, arguments.profile)} in {duration(time.monotonic() - start)}")
     return 0

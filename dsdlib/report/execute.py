@@ -1,4 +1,4 @@
-"""Notebooks and a profile of parameters in, a folder of static HTML out: `python -m dsdlib.report quick`."""
+"""Running notebooks with papermill: two at a time, output in order, stopped cleanly."""
 
 import logging
 import os
@@ -24,43 +24,47 @@ from papermill.exceptions import PapermillExecutionError
 logging.getLogger("papermill").setLevel(logging.ERROR)
 
 
-class Turn:
-    """What a notebook prints: shown as it comes once it is the notebook's turn, kept until then."""
+class OrderedOutput:
+    """The output of one of several notebooks that run at the same time.
+
+    It is held back until `release` is called, when the notebooks before it have finished, and then printed as it comes.
+    """
 
     def __init__(self):
-        self.kept, self.now, self.lock, self.stopped = [], False, threading.Lock(), False
+        self.held, self.released, self.lock, self.stopped = [], False, threading.Lock(), False
 
     def write(self, text: str) -> None:
         with self.lock:
-            if self.now:
+            if self.released:
                 sys.stdout.write(text)
                 sys.stdout.flush()
             else:
-                self.kept.append(text)
+                self.held.append(text)
 
     def flush(self) -> None:
-        """Nothing is held back but what has to wait."""
+        """Required of a stream; `write` flushes by itself."""
 
-    def begin(self) -> None:
+    def release(self) -> None:
         with self.lock:
-            self.now = True
-            print(*self.kept, sep="", end="", flush=True)
+            self.released = True
+            print(*self.held, sep="", end="", flush=True)
 
 
-def execute(notebook: Path, parameters: dict[str, Any], folder: Path, out: Turn) -> str | None:
-    """Run a notebook into `folder`; what went wrong, or None. An earlier one stays until this one is done."""
+def execute(notebook: Path, parameters: dict[str, Any], folder: Path, out: OrderedOutput) -> str | None:
+    """Run a notebook and write it to ``folder``, in place of an earlier one if it succeeds. Returns what went wrong, or
+    None."""
     if out.stopped:
         return "stopped"
     failed = folder / f"{notebook.stem}.failed.ipynb"
     live = {"progress_bar": False, "stdout_file": out, "stderr_file": out}
-    # Else every run begins with a warning that messages, signed and local as they are, are not encrypted.
+    # Without this, every run begins with a warning about unencrypted messages, which never leave this machine.
     kernel = {"kernel_name": "python3", "language": "python", "extra_arguments": ["--log-level=ERROR"]}
     with tempfile.TemporaryDirectory(prefix=".running-", dir=folder) as scratch:
         draft = Path(scratch) / notebook.name
         try:
             papermill.execute_notebook(notebook, draft, parameters, **live, **kernel)
         except (PapermillExecutionError, DeadKernelError) as error:
-            if out.stopped:  # by its neighbour's failure or by the user
+            if out.stopped:  # another notebook failed, or the user pressed Ctrl-C
                 return "stopped"
             draft.replace(failed)
             name = getattr(error, "ename", type(error).__name__)
@@ -72,39 +76,41 @@ def execute(notebook: Path, parameters: dict[str, Any], folder: Path, out: Turn)
 
 
 def alone(notebook: Path) -> bool:
-    """Whether nothing else should run beside it, as it takes times."""
+    """Whether a notebook measures time, so that no other may run beside it."""
     return bool(nbformat.read(notebook, as_version=4).metadata.get("dsdlib", {}).get("alone"))
 
 
 def execute_all(plan: dict[str, dict[str, Any]], folder: Path, root: Path, at_once: int) -> bool:
-    """Run the notebooks, so many at once, each on its share of the cores: while one starts or draws, another trains.
-    True when every one ran."""
+    """Run the notebooks of a plan (name → parameters), ``at_once`` at the same time, each on its share of the cores.
+
+    While one notebook starts or draws, another trains. Returns whether all of them succeeded.
+    """
     paths = {name: root / "notebooks" / f"{name}.ipynb" for name in plan}
     beside = [name for name in plan if not alone(paths[name])]
     with chdir(root):
-        return _in_turn(beside, at_once, plan, paths, folder) and _in_turn(
+        return _run_group(beside, at_once, plan, paths, folder) and _run_group(
             [name for name in plan if name not in beside], 1, plan, paths, folder
         )
 
 
-def _in_turn(
+def _run_group(
     names: list[str], at_once: int, plan: dict[str, dict[str, Any]], paths: dict[str, Path], folder: Path
 ) -> bool:
     at_once = max(1, min(at_once, len(names)))
     others = set(psutil.Process().children(recursive=True))
     with ThreadPoolExecutor(at_once) as pool, share_of_the_cores(at_once):
-        turns = {name: Turn() for name in names}
-        started = {n: pool.submit(execute, paths[n], plan[n], folder, turns[n]) for n in names}
+        outputs = {name: OrderedOutput() for name in names}
+        started = {n: pool.submit(execute, paths[n], plan[n], folder, outputs[n]) for n in names}
         try:
             for name, job in started.items():
                 print(f"\n── {name} ({list(plan).index(name) + 1} of {len(plan)}) ──", flush=True)
-                turns[name].begin()
+                outputs[name].release()
                 if failure := job.result():
                     print(f"\n{failure}", file=sys.stderr)
                     return False
-        finally:  # after a failure or an interruption, nothing goes on; finished rounds are in the store
-            for turn in turns.values():
-                turn.stopped = True
+        finally:  # after a failure or an interruption nothing keeps running; finished rounds are in the store
+            for output in outputs.values():
+                output.stopped = True
             pool.shutdown(wait=False, cancel_futures=True)
             while not all(job.done() for job in started.values()):
                 for process in set(psutil.Process().children(recursive=True)) - others:
@@ -116,7 +122,7 @@ def _in_turn(
 
 @contextmanager
 def share_of_the_cores(at_once: int) -> Iterator[None]:
-    """What `jobs: -1` means to notebooks that run beside others: joblib reads it from the environment."""
+    """Limit ``jobs: -1`` to a share of the cores while several notebooks run. joblib reads it from the environment."""
     name = "LOKY_MAX_CPU_COUNT"
     before = os.environ.get(name)
     os.environ[name] = str(max(1, joblib.cpu_count() // at_once))
@@ -130,7 +136,7 @@ def share_of_the_cores(at_once: int) -> Iterator[None]:
 
 @contextmanager
 def alarm(minutes: float | None) -> Iterator[None]:
-    """After so many minutes, as if the user had pressed Ctrl-C."""
+    """Raise KeyboardInterrupt after so many minutes, as Ctrl-C does."""
     if minutes is not None:
         signal.signal(signal.SIGALRM, signal.default_int_handler)
         signal.setitimer(signal.ITIMER_REAL, 60 * minutes)

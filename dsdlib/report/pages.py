@@ -1,4 +1,4 @@
-"""Notebooks and a profile of parameters in, a folder of static HTML out: `python -m dsdlib.report quick`."""
+"""Executed notebooks → static HTML: a page for each section, and an index that tells the whole study."""
 
 import json
 import re
@@ -21,7 +21,7 @@ VERDICTS = ("supported", "contradicted", "inconclusive", "not measured")
 
 
 def bundles(notebook: nbformat.NotebookNode, mimetype: str) -> Iterator[dict[str, Any]]:
-    """The outputs of a notebook that hold `mimetype`."""
+    """The contents, by mimetype, of all outputs that include ``mimetype``."""
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             if mimetype in output.get("data", {}):
@@ -29,7 +29,7 @@ def bundles(notebook: nbformat.NotebookNode, mimetype: str) -> Iterator[dict[str
 
 
 def heading(notebook: nbformat.NotebookNode) -> tuple[str | None, str]:
-    """Title and question as Markdown: the first `# ` heading and the first paragraph after it."""
+    """A notebook's title and question, as Markdown: its first ``# `` heading and the first paragraph after it."""
     text = "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
     found = re.search(r"^# +(.+)$", text, re.MULTILINE)
     if not found:
@@ -39,7 +39,7 @@ def heading(notebook: nbformat.NotebookNode) -> tuple[str | None, str]:
 
 
 def describe(name: str, notebook: nbformat.NotebookNode) -> dict[str, Any]:
-    """What the index page tells of one executed notebook."""
+    """What the index says of one executed notebook."""
     title, question = heading(notebook)
     run = notebook.metadata.get("papermill", {})
     key = next((data for data in bundles(notebook, FIGURE) if data[FIGURE].get("key")), None)
@@ -52,21 +52,19 @@ def describe(name: str, notebook: nbformat.NotebookNode) -> dict[str, Any]:
         "sentence": key[FIGURE].get("sentence", "") if key else "",
         "claims": [claim for data in bundles(notebook, CLAIMS) for claim in data[CLAIMS]],
         "provenance": {k: v for data in bundles(notebook, PROVENANCE) for k, v in data[PROVENANCE].items()},
-        "parameters": yaml.safe_dump(
-            json.loads(json.dumps(run.get("parameters") or {})), sort_keys=False, allow_unicode=True
-        ),
+        "parameters": _as_yaml(run.get("parameters") or {}),
         "ended": (run.get("end_time") or "")[:16].replace("T", " "),
         "seconds": run.get("duration"),
     }
 
 
-def as_yaml(node: nbformat.NotebookNode) -> str:
-    """A part of a notebook's metadata, as one would write it."""
-    return yaml.safe_dump(json.loads(json.dumps(node)), sort_keys=False, allow_unicode=True)
+def _as_yaml(parameters: nbformat.NotebookNode) -> str:
+    plain = json.loads(json.dumps(parameters))  # YAML cannot represent a NotebookNode
+    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
 
 
 def tally(claims: Sequence[dict[str, Any]]) -> str:
-    """For example `7 claims: 5 supported, 1 contradicted, 1 inconclusive`."""
+    """The number of claims by verdict, in words: "7 claims: 5 supported, 2 undecided"."""
     counts = Counter({verdict: 0 for verdict in VERDICTS})
     counts.update(claim["verdict"] for claim in claims)
     parts = [f"{count} {verdict}" for verdict, count in counts.items() if count]
@@ -74,7 +72,7 @@ def tally(claims: Sequence[dict[str, Any]]) -> str:
 
 
 def duration(seconds: float) -> str:
-    """For example `85 s`, `12 min 5 s`, `3 h 20 min`."""
+    """Seconds in words: "85 s", "12 min 5 s", "3 h 20 min"."""
     whole = round(seconds)
     if whole < 120:
         return f"{whole} s"
@@ -83,13 +81,13 @@ def duration(seconds: float) -> str:
 
 
 def html_exporter() -> HTMLExporter:
-    """nbconvert with this package's templates; its Jinja environment renders the index as well."""
+    """nbconvert's exporter with this package's templates. Its Jinja environment renders the index as well."""
     exporter = HTMLExporter(
         template_name="base",
         template_file="section.html.j2",
         extra_loaders=[FileSystemLoader(Path(__file__).parent / "templates")],
         filters={"effect": effect, "duration": duration, "tally": tally},
-        # A progress bar is kept as it ended, not in each of its states.
+        # Keep only the last state of a progress bar.
         preprocessors=["nbconvert.preprocessors.CoalesceStreamsPreprocessor"],
         exclude_anchor_links=True,
     )
@@ -98,19 +96,19 @@ def html_exporter() -> HTMLExporter:
 
 
 def render(folder: Path, profile: str) -> Path:
-    """Executed notebooks in `folder` → a page for each and, last, `index.html`, whose path is returned."""
+    """Render the executed notebooks in ``folder``: a page for each and, last, ``index.html``. Returns its path."""
     paths = [path for path in sorted(folder.glob("*.ipynb")) if not path.name.endswith(".failed.ipynb")]
     notebooks = [nbformat.read(path, as_version=4) for path in paths]
     sections = [describe(path.stem, notebook) for path, notebook in zip(paths, notebooks, strict=True)]
     exporter = html_exporter()
-    around = zip([None, *sections], sections, [*sections[1:], None], strict=False)
-    for notebook, (before, section, after) in zip(notebooks, around, strict=True):
+    neighbours = zip([None, *sections], [*sections[1:], None], strict=False)
+    for notebook, section, (before, after) in zip(notebooks, sections, neighbours, strict=True):
         resources = {"profile": profile, "section": section, "previous": before, "next": after}
-        page = exporter.from_notebook_node(notebook, resources)[0]
-        write_whole(
-            folder / f"{section['name']}.html", lambda draft, page=page: draft.write_text(page, encoding="utf-8")
-        )
+        _write(folder / f"{section['name']}.html", exporter.from_notebook_node(notebook, resources)[0])
     index = exporter.environment.get_template("index.html.j2")
-    front = index.render(resources={"profile": profile, "sections": sections}).encode()
-    write_whole(folder / "index.html", lambda draft: draft.write_bytes(front))
+    _write(folder / "index.html", index.render(resources={"profile": profile, "sections": sections}))
     return folder / "index.html"
+
+
+def _write(path: Path, page: str) -> None:
+    write_whole(path, lambda draft: draft.write_text(page, encoding="utf-8"))

@@ -1,7 +1,7 @@
 """The papers' own scale on a GPU, some minutes at a time: check, time, then run a profile, the most telling runs first.
 
-Run ``python -m dsdlib.report.paper --minutes 9`` again and again until it says that all is done. Finished rounds stay in
-the store, and ``make report PROFILE=cifar10`` shows them on any machine.
+Run ``python -m dsdlib.report.paper --minutes 9`` again and again until it says that all is done. Finished rounds stay
+in the store, and ``make report PROFILE=cifar10`` shows them on any machine.
 """
 
 import argparse

@@ -1,4 +1,5 @@
-"""What a notebook shows a reader, and, in the same output, hands to the report in a form of its own."""
+"""Output of notebooks: figures, tables, claims and provenance. Each output is HTML for JupyterLab and, under a
+mimetype of its own, structured data for the report's pages."""
 
 import base64
 import io
@@ -58,28 +59,33 @@ def show_recipe(*configs: RunConfig) -> None:
 
 
 def show_claims(claims: list[Claim]) -> None:
-    """Claims and verdicts as a table."""
-    head = "".join(f"<th>{name}</th>" for name in ("Claim", "Paper", "Measured", "Effect [95% interval]", "Verdict"))
-    body = "".join(
-        f"<tr><td>{escape(c.statement)}</td><td>{escape(c.paper)}</td>"
-        f"<td>{escape(c.measured)}; expected {escape(c.threshold)}</td><td>{effect(c.as_dict())}</td>"
-        f'<td><span class="verdict {c.verdict}">{c.verdict}</span></td></tr>'
-        for c in claims
-    )
-    text = "\n".join(f"{c.verdict}: {c.statement} ({effect(c.as_dict())})" for c in claims)
-    table = f'<table class="claims"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
-    _show(table, text, CLAIMS, [claim.as_dict() for claim in claims])
+    """Show claims with their effects and verdicts as a table."""
+    rows = [
+        {
+            "Claim": claim.statement,
+            "Paper": claim.paper,
+            "Measured": f"{claim.measured}; expected {claim.threshold}",
+            "Effect [95% interval]": effect(claim.as_dict()),
+            "Verdict": claim.verdict,
+        }
+        for claim in claims
+    ]
+    table = pd.DataFrame(rows)
+    html = table.to_html(border=0, index=False, classes="claims")
+    _show(html, table.to_string(index=False), CLAIMS, [claim.as_dict() for claim in claims])
 
 
 def show_table(table: pd.DataFrame, **formats: str) -> None:
-    """A small table of results. ``formats`` gives columns a format of their own (``trainings="{:.1f}"``); other
-    fractions are in percent, and FLOPs have a prefix."""
+    """Show a small table. Fractions are shown in percent, whole numbers with separators, FLOPs with a prefix.
+
+    ``formats`` gives a column a format of its own: ``trainings="{:.1f}"``.
+    """
     cells = pd.DataFrame({_spoken(name): table[name].map(_writer(table[name], formats.get(name))) for name in table})
     _show(cells.to_html(border=0, index=False), cells.to_string(index=False), None, None)
 
 
 def _writer(column: pd.Series, form: str | None) -> Callable[[object], str]:
-    """How a column's values are written."""
+    """A function that formats a column's values."""
     if form is not None:
         write = form.format
     elif column.name.endswith(("flops", "flops_sparse")):
@@ -90,7 +96,7 @@ def _writer(column: pd.Series, form: str | None) -> Callable[[object], str]:
 
 
 def show_text(text: str) -> None:
-    """A paragraph, as Markdown."""
+    """Show a paragraph of Markdown."""
     display(Markdown(text))
 
 
@@ -99,7 +105,7 @@ def _spoken(column: str) -> str:
 
 
 def show_provenance(table: pd.DataFrame, runs: list[RunConfig]) -> None:
-    """Where the numbers of a notebook come from: data, runs, time, machine, versions, commit."""
+    """Show where a notebook's numbers come from: data, runs, time, machine, versions, commit."""
     store = Store()
     sessions = [(run, session) for run in runs for session in store.provenance(run)]
     made = [session for _, session in sessions]
@@ -121,7 +127,7 @@ def show_provenance(table: pd.DataFrame, runs: list[RunConfig]) -> None:
 
 
 def show_machine(device: torch.device, dataset: Dataset) -> None:
-    """Where timings come from that were taken here and now."""
+    """Show where a notebook's timings come from, if it took them itself."""
     machine = describe_machine(device)
     _show_facts(
         {
@@ -135,7 +141,7 @@ def show_machine(device: torch.device, dataset: Dataset) -> None:
 
 
 def show_versions(data: str) -> None:
-    """Where numbers come from that were computed here and now, from data that were drawn."""
+    """Show where numbers come from that a notebook computed itself, from random ``data``."""
     machine = describe_machine(torch.device("cpu"))
     _show_facts(
         {

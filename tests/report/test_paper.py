@@ -8,7 +8,7 @@ import pytest
 
 from dsdlib.report import command, paper
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SMALL = ["-p", "model", "mlp", "-p", "model_args", "{width: 8}", "-p", "dataset", "digits", "-p", "augment", "false"]
 SMALL += ["-p", "epochs", "3", "-p", "milestones", "[]", "-p", "rounds", "2", "-p", "rewind_iteration", "0"]
 

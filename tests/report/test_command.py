@@ -12,7 +12,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from dsdlib.analysis.claims import effect
 from dsdlib.report import command, show
-from dsdlib.report.execute import Turn
+from dsdlib.report.execute import OrderedOutput
 from dsdlib.report.pages import duration, render
 
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="
@@ -208,13 +208,13 @@ def test_a_failure_is_told_at_once_and_stops_the_notebook_beside_it(
 
 
 def test_what_waits_for_its_turn_is_kept_in_order(capsys: pytest.CaptureFixture[str]) -> None:
-    first, second = Turn(), Turn()
-    first.begin()
+    first, second = OrderedOutput(), OrderedOutput()
+    first.release()
     second.write("c")
     first.write("a")
     first.write("b")
     assert capsys.readouterr().out == "ab"
-    second.begin()
+    second.release()
     second.write("d")
     assert capsys.readouterr().out == "cd"
 
