@@ -1,7 +1,7 @@
-"""The linear Gaussian problem of Chang et al. 2021: what pruning a large fit costs, by theory and by simulation.
+"""Least squares as a model of pruning (Chang et al. 2021): what pruning a large fit costs, in theory and simulation.
 
-Labels y = xᵀβ + σz with x ~ N(0, Σ) and n samples. A model sees the first p features and takes the least-squares fit of
-smallest norm. All risks are E(y − xᵀb)² on new data, the noise included. This package needs numpy and scipy only.
+`problem` states the regression problems, `law` predicts risks from the limit law, and `simulation` draws data sets.
+This room needs numpy and scipy only.
 """
 
 from dsdlib.theory.law import (

@@ -1,12 +1,8 @@
-"""The linear Gaussian problem of Chang et al. 2021: what pruning a large fit costs, by theory and by simulation.
+"""The limit law of the least-squares fit of smallest norm (Chang et al. 2021), and the risks that follow from it.
 
-Labels y = xᵀβ + σz with x ~ N(0, Σ); n samples; a learner sees the first p features, in the order of the problem, and
-takes the least-squares fit of smallest norm. All risks are E(y − xᵀb)² on new data, the noise included. numpy and scipy
-only; this room stands apart from the others. Beside a busy process numpy should have one thread (threadpoolctl's
-`threadpool_limits(1)`): two took sixty times as long.
-
-The theory: with p > n the fit's coefficients behave like independent Gaussians (the paper's asymptotic law: ξ, γ, X).
-With p < n ordinary least squares has the same form with ξ = ∞. Features that the learner does not see are noise to it.
+With p > n features, the coefficients of the fit behave like independent Gaussians (the paper's asymptotic law in terms
+of ξ, γ and X). With p < n, ordinary least squares has the same form with ξ = ∞. Features that the model does not use
+act as noise.
 """
 
 from collections.abc import Callable, Iterable
@@ -38,10 +34,10 @@ from dsdlib.theory.problem import (
 
 @dataclass(frozen=True)
 class Law:
-    """The fit to the first p features, for G values of p: coefficient i behaves like N(``mean``, ``spread``²).
+    """The fit to the first p features, for G values of p: coefficient i behaves like N(``mean``, ``std``²).
 
-    ``sizes``, ``xi`` and ``risk`` (the paper's p, ξ and γ) are (G,); ``mean`` and ``spread`` are (G, N), 0 for features
-    that are not seen. The paper's X is √p times such a coefficient.
+    ``sizes``, ``xi`` and ``risk`` are (G,), the paper's p, ξ and γ. ``mean`` and ``std`` are (G, N), with 0 for
+    features that the model does not use. The paper's X is √p times such a coefficient.
     """
 
     problem: Problem
@@ -50,17 +46,18 @@ class Law:
     xi: np.ndarray
     risk: np.ndarray
     mean: np.ndarray
-    spread: np.ndarray
+    std: np.ndarray
 
     @property
-    def seen(self) -> np.ndarray:
+    def used(self) -> np.ndarray:
+        """Which features each model uses, (G, N)."""
         return np.arange(self.problem.features) < self.sizes[:, None]
 
 
 def solve_xi(problem: Problem, samples: int, sizes: Iterable[int]) -> np.ndarray:
-    """ξ with E[(1 + (ξΛ)⁻¹)⁻¹] = n/p over the first p features, (G,), for all sizes p at once.
+    """The ξ that solves E[(1 + (ξΛ)⁻¹)⁻¹] = n/p over the first p features, (G,), for all ``sizes`` p at once.
 
-    Raises `RegimeError` for p ≤ n, where there is no such ξ, and where none is found.
+    Raises `RegimeError` for p ≤ n, which has no solution, and if the search finds none.
     """
     sizes = checked_sizes(problem, sizes)
     if (small := sizes[sizes <= samples]).size:
@@ -70,8 +67,8 @@ def solve_xi(problem: Problem, samples: int, sizes: Iterable[int]) -> np.ndarray
     variances = problem.variances
 
     def excess(log_xi: np.ndarray, size: np.ndarray) -> np.ndarray:
-        seen = np.arange(problem.features) < size[..., None]
-        return np.where(seen, expit(log_xi[..., None] + np.log(variances)), 0).sum(-1) - samples
+        used = np.arange(problem.features) < size[..., None]
+        return np.where(used, expit(log_xi[..., None] + np.log(variances)), 0).sum(-1) - samples
 
     low = samples / np.cumsum(variances)[sizes - 1]
     high = samples / ((sizes - samples) * np.minimum.accumulate(variances)[sizes - 1])
@@ -82,9 +79,9 @@ def solve_xi(problem: Problem, samples: int, sizes: Iterable[int]) -> np.ndarray
 
 
 def limit_law(problem: Problem, samples: int, sizes: Iterable[int]) -> Law:
-    """The limit law of the fit to the first p features, on both sides of the interpolation threshold.
+    """The limit law of the fit to the first p features, for each of the ``sizes`` p below or above n = ``samples``.
 
-    γ = (σ² + E[B²Λ/(1 + ξΛ)²]) / (1 − (p/n)·E[(1 + (ξΛ)⁻¹)⁻²]). With p < n that is σ²/(1 − p/n), since ξ = ∞. Raises
+    γ = (σ² + E[B²Λ/(1 + ξΛ)²]) / (1 − (p/n)·E[(1 + (ξΛ)⁻¹)⁻²]). For p < n this is σ²/(1 − p/n), because ξ = ∞. Raises
     `RegimeError` at p = n, where the risk is infinite, and for correlated features.
     """
     sizes = checked_sizes(problem, sizes)
@@ -95,24 +92,27 @@ def limit_law(problem: Problem, samples: int, sizes: Iterable[int]) -> Law:
     xi, over = np.full(len(sizes), np.inf), sizes > samples
     if over.any():
         xi[over] = solve_xi(problem, samples, sizes[over])
-    seen = np.arange(problem.features) < sizes[:, None]
-    learned = np.where(seen, expit(np.log(xi)[:, None] + np.log(problem.variances)), 0)  # (1 + (ξΛ)⁻¹)⁻¹, 0 if unseen
-    bias = ((1 - learned) ** 2) @ problem.importance
-    risk = (problem.noise + bias) / (1 - (learned**2).sum(1) / samples)
-    spread = np.sqrt(risk[:, None] / (samples * problem.variances)) * learned
-    return Law(problem, samples, sizes, xi, risk, learned * problem.coefficients, spread)
+    used = np.arange(problem.features) < sizes[:, None]
+    shrinkage = np.where(used, expit(np.log(xi)[:, None] + np.log(problem.variances)), 0)  # (1 + (ξΛ)⁻¹)⁻¹ if used
+    bias = ((1 - shrinkage) ** 2) @ problem.importance
+    risk = (problem.noise + bias) / (1 - (shrinkage**2).sum(1) / samples)
+    std = np.sqrt(risk[:, None] / (samples * problem.variances)) * shrinkage
+    return Law(problem, samples, sizes, xi, risk, shrinkage * problem.coefficients, std)
 
 
 def threshold(law: Law, kept: int, criterion: Literal["magnitude", "Hessian"]) -> np.ndarray:
-    """What a coefficient must reach to be kept, (G, N), so that ``kept`` of them do: t for magnitude, t/√Λ for the
-    Hessian. Raises `RegimeError` where there are fewer features than that, or where no t is found."""
+    """The absolute value from which each coefficient is kept, (G, N), such that ``kept`` are kept in expectation.
+
+    It is t for magnitude pruning and t/√Λ for Hessian pruning. Raises `RegimeError` if a size has fewer features than
+    ``kept``, or if the search finds no t.
+    """
     check_kept(law.sizes, kept)
     scale = _scale(law.problem, criterion)
-    highest = ((np.abs(law.mean) + 40 * law.spread) / scale).max(1)
+    highest = ((np.abs(law.mean) + 40 * law.std) / scale).max(1)
 
     def excess(t: np.ndarray, row: np.ndarray) -> np.ndarray:
-        share = _kept_share(law.mean[row], law.spread[row], t[..., None] * scale)
-        return np.where(law.seen[row], share, 0).sum(-1) - kept
+        probability = _kept_probability(law.mean[row], law.std[row], t[..., None] * scale)
+        return np.where(law.used[row], probability, 0).sum(-1) - kept
 
     found = _root(excess, np.zeros(len(law.sizes)), highest, np.arange(len(law.sizes)))
     if np.isnan(found).any():
@@ -121,35 +121,40 @@ def threshold(law: Law, kept: int, criterion: Literal["magnitude", "Hessian"]) -
 
 
 def pruned_risk(law: Law, kept: int, criterion: Criterion) -> np.ndarray:
-    """σ² + E[Λ(B − T(X))²], (G,): the risk once all but ``kept`` coefficients are set to 0, without retraining.
+    """The risk σ² + E[Λ(B − T(X))²] without retraining, (G,), after all but ``kept`` coefficients are set to 0.
 
-    magnitude keeps the largest |b|, Hessian the largest √Λ|b|, oracle the features of largest Λβ². Raises `RegimeError`
-    where there are fewer features than ``kept``.
+    ``criterion`` magnitude keeps the largest |b|, Hessian the largest √Λ|b|, and oracle the features of largest
+    Λβ². Raises `RegimeError` if a size has fewer features than ``kept``.
     """
     check_kept(law.sizes, kept)
-    bias, variance = law.problem.coefficients - law.mean, law.spread**2
+    bias, variance = law.problem.coefficients - law.mean, law.std**2
     if criterion == "oracle":
-        chosen = largest(np.where(law.seen, law.problem.importance, -1), kept)
+        chosen = largest(np.where(law.used, law.problem.importance, -1), kept)
         error = np.where(chosen, bias**2 + variance, law.problem.coefficients**2)
     else:
         bar = threshold(law, kept, criterion)
-        share = np.where(law.seen, _kept_share(law.mean, law.spread, bar), 0)
-        squares = np.where(law.seen, _kept_squares(bias, law.mean, law.spread, bar), 0)
-        error = squares + (1 - share) * law.problem.coefficients**2
+        probability = np.where(law.used, _kept_probability(law.mean, law.std, bar), 0)
+        squares = np.where(law.used, _kept_squares(bias, law.mean, law.std, bar), 0)
+        error = squares + (1 - probability) * law.problem.coefficients**2
     return law.problem.noise + error @ law.problem.variances
 
 
 def informative_risk(problem: Problem, samples: int, kept: int) -> float:
-    """The risk of a fit to the ``kept`` features of largest Λβ² alone; the others are noise to it. It is also what the
-    oracle's choice gives after retraining."""
+    """The risk of a fit to only the ``kept`` features of largest Λβ²; the other features act as noise.
+
+    This is also the risk of the oracle's choice after retraining.
+    """
     order = np.argsort(-problem.importance, kind="stable")
     ranked = Problem(problem.variances[order], problem.coefficients[order], problem.noise, problem.correlation)
     return float(limit_law(ranked, samples, [kept]).risk[0])
 
 
 def predict(problem: Problem, samples: int, sizes: Iterable[int], kept: int) -> list[Row]:
-    """A row for each size p and estimator: ``estimator``, ``features`` (p), ``ratio`` (p/n) and ``risk``. The problem's
-    features come in order of falling importance."""
+    """Predicted risks, a row for each of the ``sizes`` p and each estimator.
+
+    The columns are ``estimator``, ``features`` (p), ``ratio`` (p/n) and ``risk``. The features of the problem must be
+    sorted by falling importance Λβ².
+    """
     found = limit_law(problem, samples, sizes)
     risks = {DENSE: found.risk} | {criterion: pruned_risk(found, kept, criterion) for criterion in CRITERIA}
     risks[INFORMATIVE] = np.full(len(found.sizes), informative_risk(problem, samples, kept))
@@ -163,8 +168,11 @@ def predict(problem: Problem, samples: int, sizes: Iterable[int], kept: int) -> 
 def advantage(
     problem: Problem, samples: int, sizes: Iterable[int], kept: Iterable[int], criterion: Criterion = "Hessian"
 ) -> list[Row]:
-    """A row for each size p and number s of kept features, s ≤ p: ``ratio`` (p/n), ``kept_ratio`` (s/n) and how often
-    the ``advantage`` of the pruned fit doubles, log₂ of the small model's risk over its own; above 0 pruning wins."""
+    """The advantage of pruning a large fit, a row for each size p and each number s ≤ p of kept features.
+
+    The columns are ``ratio`` (p/n), ``kept_ratio`` (s/n) and ``advantage``: log₂ of the risk of the fit to the s most
+    informative features over the risk of the pruned fit. Above 0, pruning is better.
+    """
     rows, sizes = [], checked_sizes(problem, sizes)
     for count in kept:
         found, small = limit_law(problem, samples, sizes[sizes >= count]), informative_risk(problem, samples, count)
@@ -177,8 +185,11 @@ def advantage(
 
 
 def in_eigenbasis(covariance: np.ndarray, coefficients: np.ndarray, noise: float) -> Problem:
-    """The problem of p correlated features, rotated to independent ones: the fit of smallest norm turns with it, so
-    that `limit_law` tells its risk. Raises `RegimeError` for a singular covariance (p, p)."""
+    """The problem with ``covariance`` (p, p), rotated to uncorrelated features.
+
+    The fit of smallest norm rotates with the features, so `limit_law` of the returned problem gives its risk. Raises
+    `RegimeError` if the covariance is singular.
+    """
     variances, vectors = eigh(covariance)
     if variances[0] <= SINGULAR * variances[-1]:
         raise RegimeError(f"singular covariance: its eigenvalues go from {variances[0]:.3g} to {variances[-1]:.3g}")
@@ -186,26 +197,30 @@ def in_eigenbasis(covariance: np.ndarray, coefficients: np.ndarray, noise: float
 
 
 def predict_correlated(problem: Problem, samples: int, kept: int) -> list[Row]:
-    """The risks, by `predict`'s names, of the fit to all features and to the ``kept`` most important, for any
-    correlation; and of the first pruned to these, which is the oracle's choice. Here a choice by magnitude has no such
-    closed form: pairs of coefficients fall together."""
+    """The rows of `predict` that have a closed form for correlated features.
+
+    These are the fit to all features, its pruning to the ``kept`` most important ones (the oracle's choice), and the
+    fit to only these. Pruning by magnitude has no closed form here, because coefficients are no longer independent.
+    """
     sigma, beta = problem.covariance, problem.coefficients
     chosen = largest(problem.importance, kept)
     variances, vectors = eigh(sigma)
     found = limit_law(in_eigenbasis(sigma, beta, problem.noise), samples, [problem.features])
-    learned = expit(np.log(found.xi[0]) + np.log(variances))
-    error = beta - np.where(chosen, vectors @ (learned * (vectors.T @ beta)), 0)
-    spread = (vectors * (learned**2 / variances)) @ vectors.T  # of the coefficients, in units of γ/n
-    variance = found.risk[0] / samples * (sigma * spread)[np.ix_(chosen, chosen)].sum()
-    small = limit_law(in_eigenbasis(*_seen_alone(problem, chosen)), samples, [kept]).risk[0]
+    shrinkage = expit(np.log(found.xi[0]) + np.log(variances))
+    error = beta - np.where(chosen, vectors @ (shrinkage * (vectors.T @ beta)), 0)
+    covariance = (vectors * (shrinkage**2 / variances)) @ vectors.T  # of the coefficients, in units of γ/n
+    variance = found.risk[0] / samples * (sigma * covariance)[np.ix_(chosen, chosen)].sum()
+    small = limit_law(in_eigenbasis(*_restricted(problem, chosen)), samples, [kept]).risk[0]
     risks = {DENSE: found.risk[0], "oracle": problem.risk(beta - error) + variance, INFORMATIVE: small}
     size = problem.features
     return [{"estimator": n, "features": size, "ratio": size / samples, "risk": float(r)} for n, r in risks.items()]
 
 
-def _seen_alone(problem: Problem, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """Covariance, coefficients and noise for whom only the chosen features exist: they stand in for the others as far
-    as they are correlated with them, and the rest is noise."""
+def _restricted(problem: Problem, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """Covariance, best coefficients and noise of the regression on the ``chosen`` features alone.
+
+    The part of the other features that the chosen ones cannot predict adds to the noise.
+    """
     sigma, beta = problem.covariance, problem.coefficients
     inner = sigma[np.ix_(chosen, chosen)]
     best = np.linalg.solve(inner, (sigma @ beta)[chosen])
@@ -213,39 +228,43 @@ def _seen_alone(problem: Problem, chosen: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def _scale(problem: Problem, criterion: str) -> np.ndarray:
-    """What a threshold is multiplied by for each feature, (N,)."""
+    """The factor by which a criterion's threshold t is multiplied for each feature, (N,)."""
     if criterion not in ("magnitude", "Hessian"):
-        raise ValueError(f"criterion = {criterion!r}: magnitude or Hessian has a threshold")
+        raise ValueError(f"criterion = {criterion!r}: has no threshold; allowed: magnitude, Hessian")
     return problem.variances**-0.5 if criterion == "Hessian" else np.ones(problem.features)
 
 
 def _root(excess: Callable[..., np.ndarray], low: np.ndarray, high: np.ndarray, *more: np.ndarray) -> np.ndarray:
-    """Where each element's function is 0, and not a number where it is nowhere between its bounds."""
+    """The root of each element's function between ``low`` and ``high``, or nan where there is none."""
     found = find_root(excess, (low, high), args=more)
     return np.where(found.success, found.x, np.nan)
 
 
-def _standardised(mean: np.ndarray, spread: np.ndarray, bar: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    spread = np.maximum(spread, 1e-100)  # a feature that is not seen, or all but so, has none
-    return (bar - mean) / spread, (-bar - mean) / spread
+def _standardised(mean: np.ndarray, std: np.ndarray, bar: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The bounds ``bar`` and −``bar`` in standard deviations from the mean."""
+    std = np.maximum(std, 1e-100)  # features that are not used have a standard deviation of 0
+    return (bar - mean) / std, (-bar - mean) / std
 
 
-def _kept_share(mean: np.ndarray, spread: np.ndarray, bar: np.ndarray) -> np.ndarray:
-    """P(|b| ≥ bar) for b ~ N(mean, spread²)."""
-    upper, lower = _standardised(mean, spread, bar)
+def _kept_probability(mean: np.ndarray, std: np.ndarray, bar: np.ndarray) -> np.ndarray:
+    """P(|b| ≥ bar) for b ~ N(mean, std²)."""
+    upper, lower = _standardised(mean, std, bar)
     return norm.sf(upper) + norm.cdf(lower)
 
 
-def _kept_squares(bias: np.ndarray, mean: np.ndarray, spread: np.ndarray, bar: np.ndarray) -> np.ndarray:
-    """E[(β − b)²; |b| ≥ bar] for b ~ N(mean, spread²) and β = mean + bias."""
-    upper, lower = _standardised(mean, spread, bar)
+def _kept_squares(bias: np.ndarray, mean: np.ndarray, std: np.ndarray, bar: np.ndarray) -> np.ndarray:
+    """E[(β − b)²; |b| ≥ bar] for b ~ N(mean, std²) and β = mean + bias."""
+    upper, lower = _standardised(mean, std, bar)
     above, below, dense, sparse = norm.sf(upper), norm.cdf(lower), norm.pdf(upper), norm.pdf(lower)
     second = above + below + upper * dense - lower * sparse
-    return bias**2 * (above + below) - 2 * bias * spread * (dense - sparse) + spread**2 * second
+    return bias**2 * (above + below) - 2 * bias * std * (dense - sparse) + std**2 * second
 
 
 def predict_relu(inputs: int, noise: float, samples: int, sizes: Iterable[int], seed: int = 0) -> list[Row]:
-    """The risk of the fit to p random features if these were Gaussian of the same second moments, for one draw of W."""
+    """The predicted risk of the fit to the first p random ReLU features, for each of the ``sizes`` p.
+
+    The prediction treats the features as Gaussian with the same second moments, for the W that ``seed`` draws.
+    """
     drawn = relu_features(max(sizes), inputs, noise, numpy_generator(seed, "relu", 0))
     moments, cross, rows = drawn.moments, drawn.cross, []
     for size in sizes:

@@ -1,12 +1,7 @@
-"""The linear Gaussian problem of Chang et al. 2021: what pruning a large fit costs, by theory and by simulation.
+"""Simulations: fits to drawn data sets, pruned with and without retraining, with their exact risks.
 
-Labels y = xᵀβ + σz with x ~ N(0, Σ); n samples; a learner sees the first p features, in the order of the problem, and
-takes the least-squares fit of smallest norm. All risks are E(y − xᵀb)² on new data, the noise included. numpy and scipy
-only; this room stands apart from the others. Beside a busy process numpy should have one thread (threadpoolctl's
-`threadpool_limits(1)`): two took sixty times as long.
-
-The theory: with p > n the fit's coefficients behave like independent Gaussians (the paper's asymptotic law: ξ, γ, X).
-With p < n ordinary least squares has the same form with ξ = ∞. Features that the learner does not see are noise to it.
+Beside a busy process numpy should have one thread (threadpoolctl's `threadpool_limits(1)`): two took sixty times as
+long.
 """
 
 from collections.abc import Iterable
@@ -32,8 +27,10 @@ from dsdlib.theory.problem import (
 
 
 def min_norm(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The least-squares fit of smallest norm, (p,), to features (n, p), through the smaller of the two Gram matrices.
-    Raises `RegimeError` where that is singular."""
+    """The least-squares fit of smallest norm, (p,), to ``features`` (n, p) and ``labels`` (n,).
+
+    It solves the smaller of the two Gram systems, and raises `RegimeError` if that matrix is singular.
+    """
     n, p = features.shape
     try:
         if p >= n:
@@ -46,7 +43,10 @@ def min_norm(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def pruned_fits(
     dense: np.ndarray, features: np.ndarray, labels: np.ndarray, score: np.ndarray, kept: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The ``kept`` coefficients of highest score, (p,) with zeros: as the dense fit has them, and retrained alone."""
+    """The ``dense`` fit (p,) pruned to its ``kept`` coefficients of highest ``score`` (p,), and the same retrained.
+
+    Both are (p,), with zeros for pruned coefficients. Retraining is a new least-squares fit to the kept features.
+    """
     chosen = largest(score, kept)
     retrained = np.zeros_like(dense)
     retrained[chosen] = min_norm(features[:, chosen], labels)
@@ -54,31 +54,34 @@ def pruned_fits(
 
 
 def simulate(problem: Problem, samples: int, sizes: Iterable[int], kept: int, repeats: int, seed: int = 0) -> list[Row]:
-    """`predict`'s rows as data sets give them, with their ``repeat``, and the retrained estimators besides.
+    """The rows of `predict` by simulation, a row for each ``repeat``, with the retrained estimators as well.
 
-    A repeat is one data set: all sizes and estimators share it. Its risk on new data is computed exactly. Raises
-    `RegimeError` where there are fewer features than ``kept``.
+    Each repeat draws one data set of ``samples`` samples, which all sizes and estimators share. Risks on new data are
+    exact. Raises `RegimeError` if a size has fewer features than ``kept``.
     """
     sizes, rows = checked_sizes(problem, sizes), []
     check_kept(sizes, kept)
     for repeat in range(repeats):
         x, y = problem.draw(samples, numpy_generator(seed, "linear", repeat))
         for size in sizes:
-            seen = x[:, :size]
-            dense = min_norm(seen, y)
+            used = x[:, :size]
+            dense = min_norm(used, y)
             scales, fits = {"magnitude": 1, "Hessian": np.sqrt(problem.variances[:size])}, {DENSE: dense}
             for criterion, scale in scales.items():
                 score = scale * np.abs(dense)
-                fits[criterion], fits[RETRAINED(criterion)] = pruned_fits(dense, seen, y, score, kept)
-            fits["oracle"], fits[INFORMATIVE] = pruned_fits(dense, seen, y, problem.importance[:size], kept)
+                fits[criterion], fits[RETRAINED(criterion)] = pruned_fits(dense, used, y, score, kept)
+            fits["oracle"], fits[INFORMATIVE] = pruned_fits(dense, used, y, problem.importance[:size], kept)
             at = {"features": int(size), "ratio": size / samples, "repeat": repeat}
             rows += [{"estimator": name, **at, "risk": problem.risk(fit)} for name, fit in fits.items()]
     return rows
 
 
 def distances(problem: Problem, samples: int, kept: int, repeats: int, seed: int = 0) -> list[Row]:
-    """`simulate`'s rows for all features, with the ``theory`` beside each ``risk`` and, of that one data set, the
-    ``distance`` |risk/theory − 1|; without the retrained estimators, of which the theory says nothing."""
+    """The rows of `simulate` for a fit to all features, with the predicted risk as ``theory``.
+
+    ``distance`` is |risk/theory − 1| of the repeat. The retrained estimators are left out, because the theory does not
+    cover them.
+    """
     expected = {row["estimator"]: row["risk"] for row in predict(problem, samples, [problem.features], kept)}
     rows = simulate(problem, samples, [problem.features], kept, repeats, seed)
     known = [row | {"theory": expected[row["estimator"]]} for row in rows if row["estimator"] in expected]
@@ -88,9 +91,11 @@ def distances(problem: Problem, samples: int, kept: int, repeats: int, seed: int
 def simulate_relu(
     inputs: int, noise: float, samples: int, sizes: Iterable[int], kept: int, repeats: int, seed: int = 0
 ) -> list[Row]:
-    """`simulate`'s rows for random features: each repeat draws its own W and data. No feature is known to be better
-    than another: the small model is the fit to the first ``kept`` of them. All have one scale: Hessian pruning is
-    magnitude pruning."""
+    """The rows of `simulate` for random ReLU features; each repeat draws its own W and data.
+
+    No feature is known to be better than another, so the small model is the fit to the first ``kept`` features. All
+    features have the same scale, so Hessian pruning equals magnitude pruning.
+    """
     sizes, rows = list(sizes), []
     check_kept(np.array(sizes), kept)
     for repeat in range(repeats):
@@ -105,7 +110,7 @@ def simulate_relu(
             fits = {DENSE: dense, "magnitude": pruned, RETRAINED("magnitude"): retrained, SMALL: small}
             at = {"features": size, "ratio": size / samples, "repeat": repeat}
             for name, fit in fits.items():
-                seen = len(fit)
-                risk = 1 + noise - 2 * fit @ cross[:seen] + fit @ moments[:seen, :seen] @ fit
+                used = len(fit)
+                risk = 1 + noise - 2 * fit @ cross[:used] + fit @ moments[:used, :used] @ fit
                 rows.append({"estimator": name, **at, "risk": float(risk)})
     return rows

@@ -1,9 +1,8 @@
-"""The linear problem's theory against simulation, closed forms and brute force; what it refuses, and how it says so."""
+"""The theory of linear regression against simulation, closed forms and brute force, and the errors it raises."""
 
 import subprocess
 import sys
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,7 +15,6 @@ from dsdlib import analysis, theory
 from dsdlib.theory import CRITERIA, DENSE, INFORMATIVE, RETRAINED, SMALL, Problem, RegimeError, fading, limit_law
 from dsdlib.theory.law import _root
 
-ROOM = Path(theory.__file__)
 SPIKED = {"spikes": 50, "spike": 25.0}
 
 
@@ -134,13 +132,13 @@ def test_rotated_features_have_the_same_risk():
 def test_pruned_risk_is_the_mean_over_the_law(criterion, samples):
     problem, kept = random_problem(3), 12
     found = limit_law(problem, samples, [35])
-    drawn = found.mean + found.spread * np.random.default_rng(0).normal(size=(40_000, 40))
+    drawn = found.mean + found.std * np.random.default_rng(0).normal(size=(40_000, 40))
     if criterion == "oracle":
         stays = problem.importance >= np.sort(problem.importance[:35])[-kept]
     else:
         stays = np.abs(drawn) >= theory.threshold(found, kept, criterion)
         assert stays[:, :35].sum(1).mean() == pytest.approx(kept, abs=0.05)
-    errors = problem.coefficients - np.where(stays & found.seen, drawn, 0)
+    errors = problem.coefficients - np.where(stays & found.used, drawn, 0)
     expected = problem.noise + (errors**2 @ problem.variances).mean()
     assert theory.pruned_risk(found, kept, criterion)[0] == pytest.approx(expected, rel=0.01)
 
@@ -172,7 +170,7 @@ def test_so_many_are_kept_and_the_risk_lies_above_the_noise(seed, samples, crite
     problem = random_problem(seed)
     found = limit_law(problem, samples, [40])
     bar, noise = theory.threshold(found, kept, criterion), np.random.default_rng(0).normal(size=(4000, 40))
-    assert (np.abs(found.mean + found.spread * noise) >= bar).sum(1).mean() == pytest.approx(kept, abs=0.3)
+    assert (np.abs(found.mean + found.std * noise) >= bar).sum(1).mean() == pytest.approx(kept, abs=0.3)
     assert theory.pruned_risk(found, kept, criterion)[0] > problem.noise
 
 
@@ -315,28 +313,31 @@ ONES = np.ones(10)
         ),
         (
             lambda: limit_law(fading(10, 5, 0.3), 6, [11]),
-            r"sizes \[11\]: numbers of features, from 1 to the problem's 10",
+            r"sizes = \[11\]: allowed: whole numbers of features, 1 to 10",
         ),
-        (lambda: limit_law(fading(10, 5, 0.3), 6, [7.5]), "numbers of features"),
-        (lambda: limit_law(fading(10, 5, 0.3), 6, []), "numbers of features"),
+        (lambda: limit_law(fading(10, 5, 0.3), 6, [7.5]), "whole numbers of features"),
+        (lambda: limit_law(fading(10, 5, 0.3), 6, []), "whole numbers of features"),
         (lambda: Problem(np.r_[ONES, 0], np.r_[ONES, 1], 0.3), "singular covariance: the variance of feature 10 is 0"),
         (lambda: Problem(ONES, ONES[:3], 0.3), r"\(10,\) variances, \(3,\) coefficients"),
         (lambda: Problem(ONES, ONES * np.nan, 0.3), "must be finite"),
-        (lambda: Problem(ONES, ONES, -1), "noise = -1: a variance, 0 or more"),
-        (lambda: Problem(ONES, ONES, 0.3, correlation=1.0), "correlation = 1: singular covariance"),
+        (lambda: Problem(ONES, ONES, -1), "noise = -1: a variance; allowed: 0 or more"),
+        (lambda: Problem(ONES, ONES, 0.3, correlation=1.0), "correlation = 1: allowed: 0 to less than 1"),
         (
             lambda: theory.in_eigenbasis(np.ones((3, 3)), np.ones(3), 0.3),
             "singular covariance: its eigenvalues go from",
         ),
         (
             lambda: theory.pruned_risk(limit_law(fading(10, 5, 0.3), 6, [8]), 9, "magnitude"),
-            "cannot keep 9 of 8 features",
+            "kept = 9: allowed: 0 to the smallest size, 8",
         ),
-        (lambda: theory.simulate(fading(10, 5, 0.3), 6, [3, 8], 4, repeats=1), "cannot keep 4 of 3 features"),
+        (
+            lambda: theory.simulate(fading(10, 5, 0.3), 6, [3, 8], 4, repeats=1),
+            "kept = 4: allowed: 0 to the smallest size, 3",
+        ),
         (lambda: theory.min_norm(np.ones((3, 2)), np.ones(3)), "singular Gram matrix of 3 samples and 2 features"),
     ],
 )
-def test_a_refusal_names_the_regime(work, message):
+def test_an_error_names_the_bad_value_and_the_allowed_ones(work, message):
     with pytest.raises(RegimeError, match=message):
         work()
 
