@@ -11,52 +11,27 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from torch import nn
-from torch.nn.functional import cross_entropy
 from torch.nn.utils import parameters_to_vector
-from torch.nn.utils import prune as torch_prune
 
-from dsdlib import ConfigError, RunConfig, data, load_history, load_masks, load_model, sweep
-from dsdlib.engine.build import build, check
-from dsdlib.engine.device import Engine
+from dsdlib import ConfigError, RunConfig, load_history, load_masks, load_model, sweep
+from dsdlib.engine.build import build
 from dsdlib.engine.loop import train
 from dsdlib.engine.rounds import measure_epoch, run_rounds
-from dsdlib.engine.sparse import sparse_layers
 from dsdlib.engine.stack import Stack
-from dsdlib.geometry import learning_distance
-from dsdlib.noise import labels_for
-from dsdlib.pruning import layer_names
-from dsdlib.seeding import torch_generator
 from dsdlib.study.store import Store, best_round
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-CPU = torch.device("cpu")
 LENET = RunConfig(epochs=2, milestones=(1,), rounds=2, noise_rate=0.2, model_args={"width": 0.1})
 VGG = LENET.vary(model="vgg_like", model_args={"depth": 2, "width": 4}, batch_size=256)
 # Layers of 19,200 and 30,000 weights, of which 9% and then 0.8% are left: they are trained by sparse products.
 THIN = LENET.vary(model_args={}, epochs=1, milestones=(), amount=0.91, batch_size=256)
 ALL = range(9)  # rounds whose weights are to be kept
 SHORT = LENET.vary(epochs=1, milestones=())
-BOTH = pytest.mark.parametrize("config", [LENET, VGG], ids=["lenet", "vgg"])
 MEASURES = [f"{part}_{what}" for part in ("train", "validation", "test") for what in ("accuracy", "loss", "ece")]
 
 
 TINIEST = """
-import torch
 from torch import nn
-
-
-def two():
-    x = torch.tensor([[-1.0], [1.0]]).repeat(20, 1)
-    return x, (x[:, 0] > 0).long(), x, (x[:, 0] > 0).long()
-
-
-def bare(input_shape, classes):
-    return nn.Linear(1, 2)
-
-
-def two_layers(input_shape, classes):
-    return nn.Sequential(nn.Linear(1, 1, bias=False), nn.Tanh(), nn.Linear(1, 2, bias=False))
 
 
 def plain(input_shape, classes):
@@ -153,17 +128,6 @@ def whole_mask(config, round_, root=None):
     return torch.cat([part.flatten().float() for part in parts]), torch.cat(among)
 
 
-def layer_masks(config, round_):
-    """A run's masks, in the network's order."""
-    masks, network = load_masks(config, round_), build(config)
-    return [masks[f"{name}.weight"] for name in layer_names(network)]
-
-
-def sizes(config):
-    network = build(config)
-    return [network.get_submodule(name).weight.numel() for name in layer_names(network)]
-
-
 def highest(scores, among, keep):
     """The mask that keeps so many of the highest scores among those, by Python's own sort."""
     candidates = sorted(among.nonzero().squeeze(1).tolist(), key=scores.tolist().__getitem__)
@@ -172,111 +136,7 @@ def highest(scores, among, keep):
     return mask
 
 
-# Layer by layer ---------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("which", ["conv_and_linear", "all_but_last"])
-@BOTH
-def test_layer_scope_is_torchs_l1_unstructured_in_each_layer_round_by_round(config, which):
-    config = config.vary(scope="layer", prunable=which, rounds=9, amount=0.4)
-    stack, together = Stack([config], CPU), Stack([config.vary(scope="global")], CPU)
-    pruned_by_torch, rng = build(config), torch.Generator().manual_seed(0)
-    names = layer_names(pruned_by_torch)[: None if which == "conv_and_linear" else -1]
-    state, left = stack.fresh(), {name: pruned_by_torch.get_submodule(name).weight.numel() for name in names}
-    for round_ in range(1, config.rounds + 1):
-        state = stack.prune(state, round_)
-        masks = stack.network.parameters(state.masks)
-        for name in names:
-            layer, mine = pruned_by_torch.get_submodule(name), masks[f"{name}.weight"][0]
-            share = together.remaining[round_] / together.remaining[0]
-            before, left[name] = left[name], max(1, round(mine.numel() * share))
-            torch_prune.l1_unstructured(layer, "weight", amount=before - left[name])
-            assert torch.equal(mine, layer.weight_mask)
-            with torch.no_grad():  # as training would
-                layer.weight_orig.add_(0.05 * torch.randn(layer.weight.shape, generator=rng))
-            stack.network.parameters(state.weights)[f"{name}.weight"][0] = layer.weight_orig.detach()
-        pruned_by_torch(torch.zeros(2, 1, 8, 8))  # torch masks the weights anew at each forward pass
-        untouched = [name for name in masks if name.removesuffix(".weight") not in names]
-        assert all(masks[name].all() for name in untouched)
-        assert stack.remaining[round_] == sum(left.values())
-
-
-@BOTH
-def test_layer_scope_leaves_as_many_as_global_scope_and_some_in_every_layer(config):
-    config = config.vary(epochs=1, milestones=(), rounds=6, amount=0.6)
-    layered, together = config.vary(scope="layer"), config
-    total = sum(sizes(config))
-    left = {c: swept(c)["remaining_weights"] for c in (layered, together)}
-    layers = len(sizes(config))
-    assert ((left[layered] - left[together]).abs() <= layers).all()
-    assert (left[layered] >= left[together] - layers / 2).all() and left[layered].is_monotonic_decreasing
-    for round_ in range(7):
-        each = {c: [int(mask.sum()) for mask in layer_masks(c, round_)] for c in left}
-        assert min(each[layered]) >= 1
-        assert all(sum(each[c]) == left[c][round_] for c in left)
-        share = left[together][round_] / total
-        assert all(abs(n - size * share) < 1 for n, size in zip(each[layered], sizes(config), strict=True))
-        assert (each[layered] == each[together]) is (round_ == 0)
-
-
-def test_no_layer_of_a_layer_wise_run_loses_its_last_weight():
-    config = LENET.vary(scope="layer", epochs=1, milestones=(), rounds=7, amount=0.65, prunable="conv_and_linear")
-    table = swept(config)
-    counts = [[int(mask.sum()) for mask in layer_masks(config, r)] for r in range(8)]
-    assert counts[-1][2] == 1 and counts[-2][2] == 1 and min(map(min, counts)) == 1
-    assert table["remaining_weights"].tolist() == list(map(sum, counts))
-    assert table["sparsity"].tolist() == [1 - sum(c) / 2320 for c in counts]
-
-
-# In one shot ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("config", "retraining", "scope"),
-    [
-        (LENET, "lr_rewinding", "global"),
-        (LENET, "weight_rewinding", "layer"),
-        (LENET, "finetune", "layer"),
-        (LENET, "reinit", "global"),
-        (VGG, "lr_rewinding", "layer"),
-        (VGG, "weight_rewinding", "global"),
-    ],
-)
-def test_one_shot_chooses_of_the_dense_trained_network_and_begins_with_its_weights(config, retraining, scope, begun):
-    config = config.vary(schedule="one_shot", retraining=retraining, scope=scope, amount=0.6, epochs=1, milestones=())
-    table = swept(config)
-    dense, initial = load_model(config, 0), build(config)
-    for round_ in (1, 2):
-        mask, among = whole_mask(config, round_)
-        groups = by_layer(config) if scope == "layer" else [among]
-        choice = torch.ones_like(mask)
-        for group in groups:
-            choice *= highest(vector(dense).abs(), group, int(mask[group].sum()))
-        assert torch.equal(mask, choice)
-        assert int(mask[among].sum()) == table["remaining_weights"][round_]
-        source = {"weight_rewinding": initial, "reinit": build(config, round_)}.get(retraining, dense)
-        assert torch.equal(begun[round_]["weights"][0], vector(source) * mask)
-        assert torch.equal(begun[round_]["masks"][0], mask)
-        for name, buffer in source.named_buffers():
-            assert torch.equal(begun[round_]["buffers"][name], buffer)
-    before = vector(load_model(config, 1)).abs()
-    assert not torch.equal(mask, highest(before, among, int(mask[among].sum())))  # which is what iterative pruning does
-
-
-def by_layer(config):
-    network = build(config)
-    layers = [f"{name}.weight" for name in layer_names(network)]
-    parameters = list(network.named_parameters())
-    return [torch.cat([torch.full((p.numel(),), name == layer) for name, p in parameters]) for layer in layers]
-
-
-def test_a_one_shot_runs_first_two_rounds_are_those_of_an_iterative_one(results):
-    _, one_shot = runs = LENET.grid(schedule=["iterative", "one_shot"])
-    swept(*runs)
-    for round_, same in ((0, True), (1, True), (2, False)):
-        assert torch.equal(*(vector(load_model(run, round_)) for run in runs)) is same
-    assert (whole_mask(one_shot, 2)[0] <= whole_mask(one_shot, 1)[0]).all()  # of one network, magnitudes are nested
-
+# Stopped and resumed -----------------------------------------------------------------------------------------------
 
 ONE_SHOT = SHORT.vary(schedule="one_shot")
 ONE_SHOT_VGG = VGG.vary(schedule="one_shot", epochs=1, milestones=())
@@ -319,28 +179,6 @@ def test_a_stopped_one_shot_run_goes_on_where_only_some_weights_were_kept(begun,
 # In any company ---------------------------------------------------------------------------------------------------
 
 
-COMPANIES = {
-    "rewound": SHORT.vary(retraining="weight_rewinding", rewind_iteration=5),
-    "thin": THIN,
-    "thin layers, Adam": THIN.vary(optimizer="adam", lr=0.002, scope="layer"),
-}
-
-
-@pytest.mark.parametrize("config", COMPANIES.values(), ids=COMPANIES)
-def test_criteria_and_schedules_share_a_stack_and_give_each_run_the_bits_it_has_alone(config, stacks, tmp_path):
-    runs = config.grid(schedule=["iterative", "one_shot"], criterion=["magnitude", "gradient", "random"])
-    keep = [*ALL, "history"]
-    together = swept(*runs, keep=keep, results=tmp_path / "together")
-    assert stacks == [runs]
-    for run in runs:
-        alone = swept(run, keep=keep, results=tmp_path / "alone")
-        alike(alone, together[together["key"] == run.key].dropna(axis=1, how="all").reindex(columns=alone.columns))
-        same_weights(run, tmp_path / "alone", tmp_path / "together")
-        alike(*(load_history([run], tmp_path / root) for root in ("alone", "together")))
-    learned = [vector(load_model(run, 2, tmp_path / "together")) for run in runs]
-    assert not any(torch.equal(learned[a], learned[b]) for a in range(6) for b in range(a))
-
-
 def test_runs_that_begin_with_anothers_weights_share_a_stack_each_with_its_own(stacks, tmp_path):
     starts = LENET.grid(seed=[5, 6])
     runs = [
@@ -357,68 +195,6 @@ def test_runs_that_begin_with_anothers_weights_share_a_stack_each_with_its_own(s
     for run in runs:
         alike(swept(run, results=tmp_path / "alone"), together[together["key"] == run.key])
         same_weights(run, tmp_path / "alone", tmp_path / "together")
-
-
-# By what ----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("schedule", ["iterative", "one_shot"])
-@BOTH
-def test_gradient_criterion_keeps_the_highest_of_gradient_times_weight_on_a_batch_of_the_runs_own_labels(
-    config, schedule
-):
-    run = config.vary(criterion="gradient", schedule=schedule, noise_rate=0.6, amount=0.5, seed=3)
-    swept(run)
-    digits, labels = data.load(run.dataset), labels_for(run, data.load(run.dataset))
-    _, among = whole_mask(run, 0)
-    for round_ in (1, 2):
-        mask, _ = whole_mask(run, round_)
-        source = 0 if schedule == "one_shot" else round_ - 1
-        rng = torch_generator(run.seed, "criterion", round_)
-        batch = torch.randperm(len(labels.train_rows), generator=rng)[: run.batch_size]
-        x, truth = digits.train_x[labels.train_rows], digits.train_y[labels.train_rows]
-
-        def scores(y, source=source, x=x, batch=batch):
-            network = load_model(run, source)
-            cross_entropy(network(x[batch]), y[batch]).backward()
-            return torch.cat([(p.grad * p).abs().flatten() for p in network.parameters()])
-
-        left = among & (whole_mask(run, source)[0] > 0)
-        mine, clean = scores(labels.train_labels), scores(truth)
-        assert mine[left & (mask == 1)].min() >= mine[left & (mask == 0)].max() * (1 - 1e-3)  # but for rounding
-        assert clean[left & (mask == 1)].min() < clean[left & (mask == 0)].max() / 2
-
-
-def test_random_masks_do_not_depend_on_weights_and_are_independent_between_layers_rounds_and_seeds():
-    deep = LENET.vary(model="mlp", model_args={"depth": 3, "width": 24}, criterion="random", epochs=1, milestones=())
-    deep = deep.vary(amount=0.4, schedule="one_shot")
-    runs = [*deep.grid(seed=[0, 1]), deep.vary(lr=0.2)]
-    swept(*runs)
-    assert not torch.equal(vector(load_model(runs[0], 0)), vector(load_model(runs[2], 0)))
-    for round_ in (1, 2):
-        masks = {run: load_masks(run, round_) for run in runs}
-        assert torch.equal(whole_mask(runs[0], round_)[0], whole_mask(runs[2], round_)[0])
-        pairs = [
-            (masks[runs[0]]["3.weight"], masks[runs[0]]["5.weight"]),  # layers
-            (masks[runs[0]]["3.weight"], masks[runs[0]]["5.weight"].T),
-            *((mask, masks[runs[1]][name]) for name, mask in masks[runs[0]].items()),  # seeds
-            *((mask, load_masks(runs[0], 3 - round_)[name]) for name, mask in masks[runs[0]].items()),  # rounds
-        ]
-        for one, other in pairs:
-            sample = torch.stack([one.flatten(), other.flatten()]).double()
-            assert abs(torch.corrcoef(sample)[0, 1]) < 4.5 / one.numel() ** 0.5
-    weights = [load_model(runs[0], 0).get_parameter(name).abs().flatten() for name in masks[runs[0]]]
-    kept = [load_masks(runs[0], 1)[name].flatten() for name in masks[runs[0]]]
-    for size, mask in zip(weights, kept, strict=True):
-        assert abs(torch.corrcoef(torch.stack([size, mask.float()]))[0, 1]) < 4.5 / len(size) ** 0.5
-
-
-def test_random_pruning_takes_a_like_share_of_every_layer_and_nests():
-    run = LENET.vary(criterion="random", amount=0.4)
-    swept(run)
-    for size, mask in zip(sizes(run), layer_masks(run, 2), strict=True):
-        assert abs(mask.double().mean().item() - 0.36) < 4.5 * (0.36 * 0.64 / size) ** 0.5
-    assert (whole_mask(run, 2)[0] <= whole_mask(run, 1)[0]).all()
 
 
 # From what --------------------------------------------------------------------------------------------------------
@@ -539,59 +315,6 @@ def test_a_start_needs_the_round_and_the_validation_data_that_are_asked_of_it(ti
 # How long, and by which optimiser ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("retraining", "schedule"),
-    [
-        ("lr_rewinding", "one_shot"),
-        ("weight_rewinding", "iterative"),
-        ("finetune", "iterative"),
-        ("reinit", "one_shot"),
-    ],
-)
-def test_retrain_epochs_and_the_optimizer_are_those_of_the_right_rounds_and_the_cost_follows(
-    retraining, schedule, begun
-):
-    steps = 5 if retraining == "weight_rewinding" else 0
-    run = LENET.vary(optimizer="adam", lr=0.002, epochs=2, retrain_epochs=3, schedule=schedule)
-    run = run.vary(retraining=retraining, rewind_iteration=steps)
-    table = swept(run, keep=["history"])
-    assert [call["recipe"].epochs for call in begun] == [2, 3, 3] and {c["recipe"].optimizer for c in begun} == {"adam"}
-    assert [call["start"] for call in begun] == [0, steps, steps]
-    per_image = 3 * (64 * 30 + 30 * 10 + 10 * 10)
-    images = [2 * 1037, 3 * 1037 - steps * 64, 3 * 1037 - steps * 64]
-    assert table["train_flops"].tolist() == [per_image * n for n in images]
-    history = load_history([run])
-    assert [history["epoch"][history["round"] == r].tolist() for r in range(3)] == [[0, 1], [0, 1, 2], [0, 1, 2]]
-    for call in begun[1:]:
-        rates = [call["recipe"].lr.item() * call["recipe"].lr_factor(epoch) for epoch in range(3)]
-        expected = [0.0002] * 3 if retraining == "finetune" else [0.002, 0.0002, 0.0002]
-        assert rates == pytest.approx(expected)
-
-
-@pytest.mark.parametrize(("optimizer", "rate"), [("sgd", 0.1), ("adam", 0.002)])
-def test_with_or_without_sparse_products_the_optimizer_takes_the_same_steps(optimizer, rate):
-    run = THIN.vary(optimizer=optimizer, lr=rate, weight_decay=0.01, scope="layer", epochs=4)
-    stack = Stack([run], CPU)
-    state = stack.prune(stack.advance(stack.fresh(), 0), 1)
-    assert sparse_layers(stack.network.module, stack.network.parameters(state.masks)) == [("1", "3")]
-    learned = []
-    for thin in (True, False):
-        stack.engine = Engine(sparse=thin)
-        learned.append(
-            train(
-                stack.network,
-                state.weights,
-                state.masks,
-                stack.data,
-                stack.recipe(1),
-                stack.generators("order", 1),
-                engine=stack.engine,
-            )
-        )
-    assert (learned[0] - state.weights * state.masks).abs().max() > 0.01
-    torch.testing.assert_close(*learned, atol=1e-4, rtol=1e-3)
-
-
 @pytest.mark.parametrize("epochs", [(10, 3), (3, 10)], ids=["shorter", "longer"])
 def test_milestones_beyond_the_shorter_of_both_trainings_are_refused(epochs):
     both = {"epochs": epochs[0], "retrain_epochs": epochs[1]}
@@ -600,15 +323,6 @@ def test_milestones_beyond_the_shorter_of_both_trainings_are_refused(epochs):
             RunConfig(**both, milestones=milestones)
     run = RunConfig(**both, milestones=(1, 2))
     assert [run.epochs_of(round_) for round_ in (0, 1, 2)] == [epochs[0], epochs[1], epochs[1]]
-
-
-def test_rewinding_beyond_the_shorter_of_both_trainings_is_refused(stacks):
-    run = LENET.vary(epochs=3, retrain_epochs=2, retraining="weight_rewinding")
-    with pytest.raises(ConfigError, match="rewind_iteration = 34: a training has 34 iterations"):
-        swept(run.vary(rewind_iteration=34))
-    assert stacks == []
-    table = swept(run.vary(rewind_iteration=33))
-    assert table["train_flops"][1] / table["train_flops"][0] == pytest.approx(13 / (3 * 1037))
 
 
 # After every epoch ------------------------------------------------------------------------------------------------
@@ -768,87 +482,6 @@ def test_a_diverging_run_has_a_history_too_and_harms_no_partners(tiny, tmp_path)
     last = load_history([wild]).groupby("round").nth(-1).reset_index(drop=True)
     rows = table.loc[table["key"] == wild.key, MEASURES].reset_index(drop=True)
     pd.testing.assert_frame_equal(last[MEASURES], rows, check_exact=True, check_dtype=False)
-
-
-# After pruning, before training; and how far the weights went -----------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("config", "changes"),
-    [
-        (LENET, {"schedule": "one_shot", "criterion": "random"}),
-        (LENET, {"scope": "layer", "retraining": "weight_rewinding"}),
-        (LENET, {"retraining": "reinit", "criterion": "gradient"}),
-        (VGG, {}),
-        (VGG, {"schedule": "one_shot", "retraining": "weight_rewinding"}),
-    ],
-)
-def test_pruned_test_accuracy_is_that_of_the_trained_weights_under_the_new_mask(config, changes):
-    run = config.vary(amount=0.3, milestones=(), **changes)
-    table, digits = swept(run), data.load(run.dataset)
-    assert table["pruned_test_accuracy"].isna().tolist() == [True, False, False]
-    for round_ in (1, 2):
-        network = load_model(run, 0 if run.schedule == "one_shot" else round_ - 1)
-        whole = (network(digits.test_x).argmax(1) == digits.test_y).double().mean().item()
-        for name, mask in load_masks(run, round_).items():
-            network.get_parameter(name).data *= mask
-        by_hand = (network(digits.test_x).argmax(1) == digits.test_y).double().mean().item()
-        assert table["pruned_test_accuracy"][round_] == pytest.approx(by_hand, abs=1e-12)
-        assert table["test_accuracy"][0 if run.schedule == "one_shot" else round_ - 1] == pytest.approx(whole)
-    assert (table["pruned_test_accuracy"] != table["test_accuracy"])[1:].any()
-
-
-def test_learning_distance_by_hand_whole_and_of_its_parts():
-    initial, learned = torch.tensor([[3.0, 1.0], [0.0, 1.0]]), torch.tensor([[0.0, 5.0], [0.0, 1.0]])
-    assert learning_distance(initial, learned).tolist() == [5, 0]
-    assert learning_distance(initial, learned, [1, 1]).tolist() == [[3, 4], [0, 0]]
-    assert learning_distance(initial, learned, [2]).tolist() == [[5], [0]]
-
-
-@pytest.mark.parametrize("model", ["bare", "two_layers"])
-def test_a_layers_distance_in_the_table_is_that_of_its_own_numbers(model, tiny, tiniest):
-    run = tiny.vary(dataset="tiniest:two", model=f"tiniest:{model}", model_args={}, batch_size=8, noise_rate=0.0)
-    run = run.vary(rounds=1, amount=0.5)
-    table, before = swept(run), build(run)
-    for round_ in (0, 1):
-        after = load_model(run, round_)
-        moved = [(p - q).square().sum().item() for p, q in zip(before.parameters(), after.parameters(), strict=True)]
-        layers = [sum(moved)] if model == "bare" else moved
-        for number, square in enumerate(layers, 1):
-            assert table[f"learning_distance_{number}"][round_] == pytest.approx(square**0.5, rel=1e-5)
-        assert table["learning_distance"][round_] == pytest.approx(sum(moved) ** 0.5, rel=1e-5)
-        assert f"learning_distance_{len(layers) + 1}" not in table
-
-
-@BOTH
-def test_the_squares_of_the_layers_distances_and_batchnorms_make_the_wholes(config):
-    run = config.vary(amount=0.7)
-    table, before = swept(run), build(run)
-    layers = layer_names(before)
-    for round_, row in table.iterrows():
-        after = load_model(run, round_)
-        square = {
-            name: sum(
-                (p.double() - q.double()).square().sum().item()
-                for p, q in zip(part.parameters(), after.get_submodule(name).parameters(), strict=True)
-            )
-            for name, part in before.named_modules()
-            if isinstance(part, nn.Conv2d | nn.Linear | nn.BatchNorm2d)
-        }
-        for number, name in enumerate(layers, 1):
-            assert row[f"learning_distance_{number}"] == pytest.approx(square[name] ** 0.5, rel=1e-9)
-        assert row["learning_distance"] ** 2 == pytest.approx(sum(square.values()), rel=1e-9)
-        in_layers = sum(row[f"learning_distance_{number}"] ** 2 for number in range(1, len(layers) + 1))
-        assert in_layers <= row["learning_distance"] ** 2 * (1 + 1e-12)
-        assert (in_layers < row["learning_distance"] ** 2 * (1 - 1e-6)) is (len(square) > len(layers))
-    assert f"learning_distance_{len(layers) + 1}" not in table
-
-
-def test_a_layer_wise_step_that_would_prune_nothing_is_refused() -> None:
-    run = RunConfig(epochs=1, milestones=(), rounds=14, amount=0.4, scope="layer", model_args={"width": 0.1})
-    with pytest.raises(ConfigError, match="round 14 would prune nothing in any layer; allowed here: at most 13"):
-        check(run)  # rounds 13 and 14 both leave 2 + 1 + 1 weights
-    check(run.vary(rounds=13))
 
 
 def test_milestones_are_refused_by_the_field_that_limits_them() -> None:
