@@ -13,8 +13,9 @@ from dsdlib import RunConfig
 
 @pytest.fixture(autouse=True)
 def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Every test has a results folder of its own."""
+    """Every test has a results folder of its own, and does not see the published runs."""
     folder = tmp_path / "results"
+    monkeypatch.setenv("DSDLIB_FRESH", "1")
     monkeypatch.setenv("DSDLIB_RESULTS", str(folder))
     return folder
 

@@ -1,6 +1,7 @@
 """Notebooks and a profile of parameters in, a folder of static HTML out: `python -m dsdlib.report quick`."""
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -31,6 +32,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--minutes", type=float, help="stop after so many minutes; the same command resumes from the finished rounds"
     )
+    parser.add_argument("--fresh", action="store_true", help="ignore the published runs and train")
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="where pages go (default: reports)")
     return parser.parse_args(argv)
 
@@ -50,6 +52,8 @@ def main(argv: Sequence[str] | None = None, root: Path | None = None) -> int:
     except (ValueError, SyntaxError, yaml.YAMLError) as refusal:
         print(f"report: {refusal}", file=sys.stderr)
         return 2
+    if arguments.fresh:
+        os.environ["DSDLIB_FRESH"] = "1"
     folder = (arguments.output or root / "reports").resolve() / arguments.profile
     folder.mkdir(parents=True, exist_ok=True)
     try:
