@@ -1,4 +1,4 @@
-"""A configuration's network, what its names stand for, and the checks that need its data or network."""
+"""A configuration's network and its identity, and the checks that need its data or network."""
 
 import hashlib
 import json
@@ -53,7 +53,7 @@ def stackable(config: RunConfig) -> bool:
 
 
 def training_cost(config: RunConfig) -> float:
-    """FLOPs of all the run's rounds, pruned weights included: an estimate of how long it takes beside other runs."""
+    """FLOPs of all the run's rounds, pruned weights included: a measure of how long it takes relative to other runs."""
     dataset = load_dataset(config.dataset)
     samples = (config.epochs + config.rounds * config.epochs_of(1)) * len(dataset.train_y)
     return training_flops(*forward_cost(build(config), dataset.input_shape), samples)
@@ -84,8 +84,9 @@ def _check_start(config: RunConfig, network: nn.Module) -> None:
     if config.start is None:
         return
     both = network, build(config.start)
-    here, there = ([tuple(p.shape) for p in one.parameters()] for one in both)
-    if here != there or len({tuple(name for name, _ in one.named_buffers()) for one in both}) > 1:
+    parameters, others = ([tuple(p.shape) for p in one.parameters()] for one in both)
+    buffers = {tuple(name for name, _ in one.named_buffers()) for one in both}
+    if parameters != others or len(buffers) > 1:
         raise ConfigError(
             f"start: run {config.start.key} is another network, {config.start.model}; its weights do not fit"
         )
@@ -99,16 +100,16 @@ def _check_logits(config: RunConfig, network: nn.Module, dataset: Dataset) -> No
         raise ConfigError(f"model = {config.model!r}: cannot take {dataset.input_shape} inputs ({error})") from None
     if logits.shape != (2, dataset.classes):
         raise ConfigError(
-            f"model = {config.model!r}: answers {tuple(logits.shape)} for 2 images of {dataset.classes} classes"
+            f"model = {config.model!r}: returns {tuple(logits.shape)} for 2 images of {dataset.classes} classes"
         )
 
 
 def _check_teacher(config: RunConfig, dataset: Dataset) -> None:
     if config.teacher is None:
         return
-    taught = load_dataset(config.teacher.dataset)
-    if (taught.classes, taught.input_shape) != (dataset.classes, dataset.input_shape):
+    other = load_dataset(config.teacher.dataset)
+    if (other.classes, other.input_shape) != (dataset.classes, dataset.input_shape):
         raise ConfigError(
-            f"teacher: knows {taught.classes} classes of {taught.input_shape} inputs, "
+            f"teacher: knows {other.classes} classes of {other.input_shape} inputs, "
             f"its student learns {dataset.classes} of {dataset.input_shape}"
         )

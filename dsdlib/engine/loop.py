@@ -104,7 +104,7 @@ def evaluate(
     states: NeuronStates | None = None,
     batch_size: int | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Loss, correctness, and confidence (the largest softmax probability) of every answer, each (runs, n).
+    """Loss, correctness, and confidence (the largest softmax probability) of every prediction, each (runs, n).
 
     ``rows`` (runs, n) selects each run's inputs from ``x``; with None every run gets all of ``x``. ``labels`` are
     (runs, n). ``states`` counts the active neurons. The default batch size fits a processor's cache, or keeps a GPU
@@ -121,8 +121,8 @@ def evaluate(
         with states or nullcontext():
             logits = forward(inputs).mT
         losses.append(cross_entropy(logits, target, reduction="none"))
-        highest, answers = logits.max(1, keepdim=True)
-        correct.append(answers.squeeze(1) == target)
+        highest, predictions = logits.max(1, keepdim=True)
+        correct.append(predictions.squeeze(1) == target)
         confidences.append((logits - highest).exp_().sum(1).reciprocal_())
     if not losses:
         return labels.float(), labels.bool(), labels.float()

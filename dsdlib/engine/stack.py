@@ -32,7 +32,7 @@ class State:
 
 
 class Stack:
-    """Same-shaped runs, carried through their rounds together: call `advance` with `fresh()`, then with its results.
+    """Same-shaped runs that go through their rounds together: call `advance` with `fresh()`, then with its results.
 
     ``teachers`` and ``starts`` are networks, one for each run, or none. Raises ValueError for several runs of a network
     that takes only one.
@@ -112,19 +112,19 @@ class Stack:
             self.recipe(round_),
             self.generators("order", round_),
             self.engine,
-            Callbacks(self._marks(round_), after_epoch),
+            Callbacks(self._rewind_callbacks(round_), after_epoch),
         )
         end = State(weights, state.masks, self.network.buffers(), state.untrained)
         self.dense = end if round_ == 0 else self.dense
         return end
 
-    def _marks(self, round_: int) -> dict[int, BeforeStep]:
-        """Weight rewinding notes its rewinding point during the dense training."""
+    def _rewind_callbacks(self, round_: int) -> dict[int, BeforeStep]:
+        """For weight rewinding, the step of the dense training before which the rewinding point is recorded."""
         if self.shared.retraining != "weight_rewinding" or round_ > 0:
             return {}
-        return {self.shared.rewind_iteration: self._mark_rewind_point}
+        return {self.shared.rewind_iteration: self._record_rewind_point}
 
-    def _mark_rewind_point(self, weights: Tensor) -> None:
+    def _record_rewind_point(self, weights: Tensor) -> None:
         self.rewind_point = State(weights.detach().clone(), self.rewind_point.masks, self.network.buffers())
 
     def recipe(self, round_: int) -> Recipe:

@@ -38,25 +38,28 @@ class StackedTrainer:
     def _restrict_to_used(
         self, masks: dict[str, Tensor], indices: dict[str, Tensor], sparse: tuple[str, ...], whole_images: bool
     ) -> list[Tensor]:
-        """Restrict flat weight indices to weights on an unpruned input–output path; return the others, whose gradient
-        is zero and which only decay."""
+        """Make the layers named in ``sparse``, and restrict ``indices`` to the parameters that take part in a step.
+
+        ``indices`` maps names to positions in the flat matrix of weights. In sparse layers those are left that lie on
+        an unpruned path from the inputs to the logits. Returns the others, whose gradient is zero and which only decay.
+        """
         names, unreachable = linear_layers(self.module), []
         left = [masks[f"{name}.weight"].bool() for name in names]
         inputs = torch.ones_like(left[0][:, 0])
-        for name, after, mask, outputs in zip(names, [*names[1:], None], left, reachable(left), strict=True):
-            made = outputs if {name, after} <= {*sparse} else torch.ones_like(outputs)
+        for name, following, mask, outputs in zip(names, [*names[1:], None], left, reachable(left), strict=True):
+            computed = outputs if {name, following} <= {*sparse} else torch.ones_like(outputs)
             if name in sparse:
                 weight, bias, used = f"{name}.weight", f"{name}.bias", mask & outputs.unsqueeze(2)
                 if name == names[0] and not whole_images:
                     inputs = used.flatten(0, 1).any(0).expand_as(inputs)
                     self.input_columns = inputs[0].nonzero().squeeze(1)
-                layer = self.sparse[name] = SparseLinear(used, inputs, made)
+                layer = self.sparse[name] = SparseLinear(used, inputs, computed)
                 unreachable.append(indices[weight][mask & ~used])
                 indices[weight] = indices[weight][used]
                 if bias in indices:
-                    unreachable.append(indices[bias][~made])
-                    indices[bias] = indices[bias][made].view(layer.shape_out)
-            inputs = made
+                    unreachable.append(indices[bias][~computed])
+                    indices[bias] = indices[bias][computed].view(layer.shape_out)
+            inputs = computed
         return unreachable
 
     def used_inputs(self, x: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from dsdlib.engine.stacked import StackedTrainer
 
 @dataclass
 class TrainingData:
-    """The inputs (n, …), shared by a stack, and for each run its own share of them with labels and a teacher."""
+    """The inputs ``x`` (n, …) of a stack, and for each run its rows of them, its labels, and its teacher."""
 
     x: Tensor
     rows: Tensor  # (runs, n_train): positions in x
