@@ -200,3 +200,26 @@ def test_columns_name_model_arguments_and_the_teachers_key() -> None:
     assert (row["depth"], row["width"], row["milestones"]) == (5, 32, "80 120")
     assert "model_args" not in row and RunConfig().columns()["teacher_round"] is None
     assert RunConfig(model_args={"sizes": [3, 4]}).columns()["sizes"] == "[3, 4]"
+
+
+@pytest.mark.parametrize("epochs", [(10, 3), (3, 10)], ids=["shorter", "longer"])
+def test_milestones_beyond_the_shorter_of_both_trainings_are_refused(epochs):
+    both = {"epochs": epochs[0], "retrain_epochs": epochs[1]}
+    for milestones in ((3,), (1, 5)):
+        with pytest.raises(ConfigError, match=rf"milestones = \[{', '.join(map(str, milestones))}\]: .*= 2$"):
+            RunConfig(**both, milestones=milestones)
+    run = RunConfig(**both, milestones=(1, 2))
+    assert [run.epochs_of(round_) for round_ in (0, 1, 2)] == [epochs[0], epochs[1], epochs[1]]
+
+
+def test_milestones_are_refused_by_the_field_that_limits_them() -> None:
+    with pytest.raises(ConfigError, match="lie between 1 and retrain_epochs − 1 = 2"):
+        RunConfig(epochs=10, retrain_epochs=3, milestones=[5])
+
+
+def test_a_start_needs_the_round_and_the_validation_data_that_are_asked_of_it(tiny):
+    with pytest.raises(ConfigError, match="start_round = 3: the start has rounds 0 to 2"):
+        tiny.vary(start=tiny, start_round=3)
+    with pytest.raises(ConfigError, match=r"start_round = 'best': .*the start has none"):
+        tiny.vary(start=tiny.vary(validation_fraction=0), start_round="best")
+    assert tiny.vary(start=tiny, start_round=2).key != tiny.vary(start=tiny, start_round=1).key

@@ -1,11 +1,4 @@
-"""The store: a folder a run, named by its key, written atomically; read as one tidy table.
-
-``results/<key>/`` holds ``config.json``; ``rounds.parquet``, a row a round; ``provenance.json``; where it was asked
-for, ``history.parquet``, a row an epoch; and the weights and masks of some rounds, ``round_007.safetensors``: always
-the dense round, the best by validation accuracy and the last (from which a stopped run goes on). What was measured on a
-run afterwards lies there too (``path-…``, ``slices-…``). A file is there whole or not at all, whenever the process is
-killed. ``results/.again`` is where complete runs are trained once more, for something that was not kept.
-"""
+"""Files that are whole or absent, with checksums: rows as parquet, tensors as safetensors."""
 
 from __future__ import annotations
 
@@ -19,54 +12,18 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
-
-def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
-    """As parquet, with checksums; the columns' names and types, which have none, are told twice."""
-    table = pa.table({name: [row.get(name) for row in rows] for name in rows[-1]})
-    table = table.replace_schema_metadata({"columns": json.dumps(_columns(table))})
-    write_whole(path, lambda temporary: pq.write_table(table, temporary, write_page_checksum=True))
-
-
-def _columns(table: pa.Table) -> dict[str, str]:
-    return {field.name: str(field.type) for field in table.schema}
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    table = pq.read_table(path, page_checksum_verification=True)
-    told = (table.schema.metadata or {}).get(b"columns")
-    if told is None:  # written by pandas, as runs once were
-        right = [column["name"] for column in table.schema.pandas_metadata["columns"]] == table.column_names
-    else:
-        right = json.loads(told) == _columns(table)
-    if not right:
-        raise ValueError(f"{path.name} does not hold the columns that were written")
-    return table.to_pylist()
-
-
-def load_tensors(path: Path) -> dict[str, Tensor]:
-    """A safetensors file. Raises ValueError that names it when it is damaged."""
-    return reading(path, _read_tensors)
-
-
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    with safe_open(path, "pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no iterator)
-        if file.metadata()["crc32"] != checksum_of(tensors):
-            raise ValueError("not the numbers that were written")
-    return tensors
-
-
-def checksum_of(tensors: dict[str, Tensor]) -> str:
-    """A checksum, which the format itself lacks."""
-    parts = (part for name in sorted(tensors) for part in (name.encode(), tensors[name].numpy().tobytes()))
-    return f"{reduce(lambda sum_, part: zlib.crc32(part, sum_), parts, 0):08x}"
+Row = dict[str, Any]
 
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    """All or nothing: into a file beside it, then renamed over it. Whoever writes holds the run's lock; what a killed
-    process left half written is written over by the next."""
+    """Call ``write`` with a temporary path beside ``path``, then rename the result to ``path``.
+
+    Whenever the process is killed, ``path`` holds the old content or the new one. The caller holds the run's lock, so
+    the temporary file of a killed process is simply overwritten.
+    """
     temporary = path.with_name(f"{path.name}.part")
     try:
         write(temporary)
@@ -76,10 +33,61 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
 
 
 def reading(path: Path, read: Callable[[Path], Any]) -> Any:
-    """``read(path)``, any failure of which names the file."""
+    """Return ``read(path)``. Any error but FileNotFoundError becomes a ValueError that names the file."""
     try:
         return read(path)
     except FileNotFoundError:
         raise
     except Exception as error:
         raise ValueError(f"{path.name} cannot be read ({error})") from error
+
+
+def write_rows(path: Path, rows: list[Row]) -> None:
+    """Write rows as parquet with page checksums. The columns are those of the last row.
+
+    Parquet has no checksum of the columns' names and types, so these are stored a second time, as metadata.
+    """
+    table = pa.table({name: [row.get(name) for row in rows] for name in rows[-1]})
+    table = table.replace_schema_metadata({"columns": json.dumps(_columns(table))})
+    write_whole(path, lambda temporary: pq.write_table(table, temporary, write_page_checksum=True))
+
+
+def _columns(table: pa.Table) -> dict[str, str]:
+    return {field.name: str(field.type) for field in table.schema}
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Rows that `write_rows` wrote. Raises an error if they are damaged."""
+    table = pq.read_table(path, page_checksum_verification=True)
+    stored = (table.schema.metadata or {}).get(b"columns")
+    if stored is None:  # the file was written by pandas, as early versions did
+        valid = [column["name"] for column in table.schema.pandas_metadata["columns"]] == table.column_names
+    else:
+        valid = json.loads(stored) == _columns(table)
+    if not valid:
+        raise ValueError(f"{path.name} does not hold the columns that were written")
+    return table.to_pylist()
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write tensors as safetensors, with a checksum, which the format itself lacks."""
+    contiguous = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
+    write_whole(path, lambda temporary: save_file(contiguous, temporary, {"crc32": _checksum(contiguous)}))
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """Tensors that `save_tensors` wrote. Raises ValueError that names the file if it is damaged."""
+    return reading(path, _read_tensors)
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    with safe_open(path, "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no iterator)
+        if file.metadata()["crc32"] != _checksum(tensors):
+            raise ValueError("its tensors do not have the stored checksum")
+    return tensors
+
+
+def _checksum(tensors: dict[str, Tensor]) -> str:
+    parts = (part for name in sorted(tensors) for part in (name.encode(), tensors[name].numpy().tobytes()))
+    return f"{reduce(lambda checksum, part: zlib.crc32(part, checksum), parts, 0):08x}"

@@ -1,5 +1,7 @@
-"""The loss between and around solutions from the store: no training, whole stacks of points at once. What was measured
-stays in the store, beside the run."""
+"""Losses between and around stored solutions (He et al. 2022, section 5): nothing is trained.
+
+Whole stacks of points are measured at once. The measurements are stored beside the run.
+"""
 
 from __future__ import annotations
 
@@ -22,38 +24,41 @@ from dsdlib.engine.network import Network
 from dsdlib.engine.stack import Stack
 from dsdlib.geometry import between, filter_normalised
 from dsdlib.seeding import torch_generator
+from dsdlib.study.files import Row
 from dsdlib.study.runs import load_model
 from dsdlib.study.store import Store
 
-AT_ONCE = 4  # points in a stack: more were measured to be slower, as they leave the processor's cache
+STACK_SIZE = 4  # points in a stack; more were measured to be slower, as they leave the processor's cache
+
+# Maps values (n,) to weights (n, parameters) and buffers (n, buffers), both on the CPU.
+Points = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
-class Place:
-    """Where a run's losses are measured: on the data it trains on, noisy labels and all, and on the test data."""
+class LossProbe:
+    """Measures losses and accuracies of given weights on a run's own training data, noisy labels included, and on the
+    test data."""
 
     def __init__(self, run: RunConfig, device: str):
         self.run, self.stack = run, Stack([run], resolve_device(device))
-        lessons = self.stack.data
-        self.data = {"train": (lessons.x[lessons.rows[0]], lessons.labels[0]), "test": self.stack.test}
+        data = self.stack.data
+        self.data = {"train": (data.x[data.rows[0]], data.labels[0]), "test": self.stack.test}
 
-    def rows(
-        self, points: Callable[[Tensor], tuple[Tensor, Tensor]], name: str, values: Tensor, parts: Sequence[str]
-    ) -> list[dict[str, Any]]:
-        """A row for each of the ``values`` of the column ``name``; ``points`` makes weights (values, parameters) and
-        buffers of some of them."""
+    def rows(self, points: Points, name: str, values: Tensor, parts: Sequence[str]) -> list[Row]:
+        """A row for each of the ``values`` (n,), which become the column ``name``, with the measures on the ``parts``
+        of the data (``train``, ``test``) at the points that belong to the values."""
         with settings(self.stack.device):
-            at_once = AT_ONCE if self.stack.network.stackable else 1
-            measured = [self._measured(*points(some), parts) for some in values.split(at_once)]
+            size = STACK_SIZE if self.stack.network.stackable else 1
+            measured = [self._measured(*points(some), parts) for some in values.split(size)]
         columns = {name: values.tolist()}
         columns |= {measure: torch.cat([part[measure] for part in measured]).tolist() for measure in measured[0]}
-        whose = {"key": self.run.key, "seed": self.run.seed, "start_round": self.run.start_round}
-        return [{**whose, **dict(zip(columns, row, strict=True))} for row in zip(*columns.values(), strict=True)]
+        run = {"key": self.run.key, "seed": self.run.seed, "start_round": self.run.start_round}
+        return [{**run, **dict(zip(columns, row, strict=True))} for row in zip(*columns.values(), strict=True)]
 
     def _measured(self, points: Tensor, buffers: Tensor, parts: Sequence[str]) -> dict[str, Tensor]:
         network, device = self.stack.network, self.stack.device
-        network.set_buffers(_named(buffers[0].to(device), network))
-        asked = {part: (self.data[part][0], None, self.data[part][1].expand(len(points), -1)) for part in parts}
-        return score_columns(network.forward_function(points.to(device)), asked)
+        network.set_buffers(_named_buffers(buffers[0].to(device), network))
+        chosen = {part: (self.data[part][0], None, self.data[part][1].expand(len(points), -1)) for part in parts}
+        return score_columns(network.forward_function(points.to(device)), chosen)
 
 
 def paths(
@@ -65,29 +70,29 @@ def paths(
     results: Path | str | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Straight lines from each run's ``start`` (α = 0) to where its dense round has led (α = 1).
+    """Losses on the straight line from each run's ``start`` (α = 0) to the end of its dense round (α = 1).
 
-    A row a run and α: ``key``, ``seed``, ``start_round``, ``alpha``, and train and test accuracy and loss. BatchNorm's
-    statistics are interpolated too. Raises `ConfigError` for a run without a start, and for no steps.
+    Returns a row a run and α: ``key``, ``seed``, ``start_round``, ``alpha``, and train and test accuracy and loss.
+    BatchNorm's statistics are interpolated, too. Raises `ConfigError` for a run without a start, and for no steps.
     """
     if steps < 1:
         raise ConfigError(f"steps = {steps}: at least 1")
-    if astray := [run.key for run in runs if run.start is None]:
-        raise ConfigError(f"paths: run {astray[0]} has no start to come from")
+    if without := [run.key for run in runs if run.start is None]:
+        raise ConfigError(f"paths: run {without[0]} has no start, where its path would begin")
     how = _path, f"path-{steps}"
     work = [joblib.delayed(_stored)(*how, run, (steps, device), results) for run in runs]
     return _gathered(work, jobs, "Paths", progress)
 
 
-def _path(run: RunConfig, steps: int, device: str, results: Path | str | None) -> list[dict[str, Any]]:
+def _path(run: RunConfig, steps: int, device: str, results: Path | str | None) -> list[Row]:
     ends = [load_model(run.start, run.start_round, results), load_model(run, "dense", results)]
-    (one, other), (ones, others) = map(_vector, ends), map(_buffers, ends)
+    (one, other), (ones, others) = map(_vector, ends), map(_buffer_vector, ends)
 
     def points(alphas: Tensor) -> tuple[Tensor, Tensor]:
         return between(one, other, alphas), between(ones, others, alphas)
 
     alphas = torch.arange(steps + 1, dtype=torch.float64) / steps
-    return Place(run, device).rows(points, "alpha", alphas, ("train", "test"))
+    return LossProbe(run, device).rows(points, "alpha", alphas, ("train", "test"))
 
 
 def slices(
@@ -101,11 +106,11 @@ def slices(
     results: Path | str | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """The loss along random filter-normalised directions, from −``radius`` to ``radius`` in an even number of steps,
-    around the end of each run's dense round; runs of one seed share their directions' draws.
+    """The training loss along random filter-normalised directions from the end of each run's dense round.
 
-    A row a run, ``direction`` and ``offset``, with the train loss and accuracy. BatchNorm keeps its statistics. Raises
-    `ConfigError` for an odd number of steps, which has no middle.
+    Offsets go from −``radius`` to ``radius`` in an even number of ``steps``. Runs with the same seed share the random
+    numbers of their directions. Returns a row a run, ``direction`` and ``offset``, with train loss and accuracy.
+    BatchNorm keeps its statistics. Raises `ConfigError` for an odd number of steps, which has no middle.
     """
     if steps < 2 or steps % 2:
         raise ConfigError(f"steps = {steps}: an even number from 2, so that the middle is a point")
@@ -118,25 +123,25 @@ def slices(
 
 def _slices(
     run: RunConfig, radius: float, steps: int, directions: int, device: str, results: Path | str | None
-) -> list[dict[str, Any]]:
-    place, network, rows = Place(run, device), load_model(run, "dense", results), []
+) -> list[Row]:
+    probe, network, rows = LossProbe(run, device), load_model(run, "dense", results), []
     offsets = radius * torch.arange(-steps // 2, steps // 2 + 1, dtype=torch.float64) / (steps // 2)
-    centre, shapes, still = _vector(network), [p.shape for p in network.parameters()], _buffers(network)
+    centre, shapes, buffers = _vector(network), [p.shape for p in network.parameters()], _buffer_vector(network)
     for number in range(directions):
         drawn = torch.randn(len(centre), generator=torch_generator(run.seed, "direction", number))
-        along = filter_normalised(drawn, centre, shapes)
+        direction = filter_normalised(drawn, centre, shapes)
 
-        def points(some: Tensor, along: Tensor = along) -> tuple[Tensor, Tensor]:
-            return centre + some.unsqueeze(1).float() * along, still.expand(len(some), -1)
+        def points(some: Tensor, direction: Tensor = direction) -> tuple[Tensor, Tensor]:
+            return centre + some.unsqueeze(1).float() * direction, buffers.expand(len(some), -1)
 
-        rows += [{**row, "direction": number} for row in place.rows(points, "offset", offsets, ("train",))]
+        rows += [{**row, "direction": number} for row in probe.rows(points, "offset", offsets, ("train",))]
     return rows
 
 
 def _stored(
-    measure: Callable[..., list[dict[str, Any]]], name: str, run: RunConfig, how: tuple, results: Path | str | None
-) -> list[dict[str, Any]]:
-    """From the store, else measured and put there, while nobody trains the run anew."""
+    measure: Callable[..., list[Row]], name: str, run: RunConfig, how: tuple[Any, ...], results: Path | str | None
+) -> list[Row]:
+    """Rows from the store; if they are absent, they are measured and stored under the run's lock."""
     store = Store(results)
     with store.locked([run]):
         if not (rows := store.measured(run, name)):
@@ -146,7 +151,7 @@ def _stored(
 
 
 def _gathered(work: list[Any], jobs: int, name: str, progress: bool) -> pd.DataFrame:
-    """The rows of all the runs, made by so many processes."""
+    """The rows of all runs, measured by that many processes."""
     parts = joblib.Parallel(n_jobs=max(1, min(joblib.effective_n_jobs(jobs), len(work))), return_as="generator")(work)
     show = {"file": sys.stdout, "disable": not progress, "ncols": 90, "unit": "run", "mininterval": 1}
     return pd.DataFrame([row for rows in tqdm(parts, desc=name, total=len(work), **show) for row in rows])
@@ -156,13 +161,13 @@ def _vector(network: nn.Module) -> Tensor:
     return parameters_to_vector(network.parameters()).detach()
 
 
-def _buffers(network: nn.Module) -> Tensor:
-    """All of them as one vector."""
+def _buffer_vector(network: nn.Module) -> Tensor:
+    """All buffers as one float vector."""
     return torch.cat([torch.zeros(0), *(buffer.flatten().float() for buffer in network.buffers())])
 
 
-def _named(vector: Tensor, network: Network) -> dict[str, Tensor]:
-    """The opposite of `_buffers`."""
+def _named_buffers(vector: Tensor, network: Network) -> dict[str, Tensor]:
+    """The inverse of `_buffer_vector`."""
     like = network.buffers()
     parts = vector.split([buffer.numel() for buffer in like.values()]) if like else ()
     return {name: part.view_as(like[name]) for name, part in zip(like, parts, strict=True)}

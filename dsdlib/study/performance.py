@@ -1,7 +1,7 @@
-"""How fast training is: against a conventional loop, by stack size, density and width, and against the machine's limit.
+"""How fast training is: against plain PyTorch, by stack size, density and width, and against the machine's limit.
 
-Ways to be compared are timed in turn, in one process, and compared by ratios of neighbouring times: a busy machine then
-slows them alike.
+Alternatives are timed in turn in one process, and compared by ratios of neighbouring times, as a busy machine then
+slows all of them down.
 """
 
 import ctypes
@@ -15,9 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from scipy.stats import bootstrap
 
-from dsdlib.analysis.seeds import Interval
 from dsdlib.config import RunConfig
 from dsdlib.cost import training_flops
 from dsdlib.engine.build import stackable
@@ -26,7 +24,7 @@ from dsdlib.engine.loop import train
 from dsdlib.engine.rounds import run_rounds
 from dsdlib.engine.stack import Stack, State
 from dsdlib.pruning import prune
-from dsdlib.reference import conventional
+from dsdlib.reference import iterative_pruning
 from dsdlib.study.provenance import describe_machine
 from dsdlib.study.sweep import sweep
 
@@ -34,7 +32,7 @@ LOOP, STACK, SWEEP = "conventional loop", "one stack", "sweep"
 
 
 def together(configs: list[RunConfig], device: torch.device, engine: Engine = PLAIN) -> list[dict[str, Any]]:
-    """The same runs as one stack of this library's, on one thread where it is a CPU: a row a run and round."""
+    """Train runs as one stack, on a CPU with one thread. Returns a row a run and round."""
     rows = []
     with settings(device, engine):
         stack = Stack(configs, device, engine=engine)
@@ -43,7 +41,7 @@ def together(configs: list[RunConfig], device: torch.device, engine: Engine = PL
 
 
 def timed(work: Callable[[], Any], device: torch.device) -> tuple[float, Any]:
-    """Seconds, and what came of it."""
+    """Call ``work``. Returns how many seconds it took, and its result."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     started = time.perf_counter()
@@ -54,7 +52,7 @@ def timed(work: Callable[[], Any], device: torch.device) -> tuple[float, Any]:
 
 
 def swept(configs: list[RunConfig], device: torch.device, engine: Engine = PLAIN) -> None:
-    """The same as anyone would have it: by `sweep`, a process a core where it is a CPU, and into a store."""
+    """Train runs as users do: by `sweep` into a store, on a CPU with a process a core."""
     with TemporaryDirectory() as folder:
         jobs = -1 if device.type == "cpu" else 1
         how = {"device": str(device), "engine": "plain" if engine == PLAIN else "fast"}
@@ -64,18 +62,19 @@ def swept(configs: list[RunConfig], device: torch.device, engine: Engine = PLAIN
 def race(
     configs: list[RunConfig], more: list[RunConfig], repeats: int, device: torch.device, engine: Engine = PLAIN
 ) -> tuple[pd.DataFrame, ...]:
-    """The conventional loop on the first of ``configs``, one stack of them all, and a sweep of ``more``, in turn.
+    """Time plain PyTorch on one of ``configs``, one stack of all of them, and a sweep of ``more``, in turn.
 
-    Two tables: ``way``, ``repeat`` and ``seconds`` a run; and the first two ways' rounds, of the runs both trained.
+    Returns two tables: ``way``, ``repeat`` and ``seconds`` a run; and the rounds of the first two ways, for the runs
+    that both trained.
     """
     times, rounds = [], []
     short = {"epochs": 1, "milestones": (), "rounds": 0}
-    together([config.vary(**short) for config in configs], device, engine)  # to warm up
+    together([config.vary(**short) for config in configs], device, engine)  # warm-up
     swept([config.vary(**short) for config in more], device, engine)
     for repeat in range(repeats):
         first = configs[repeat % len(configs)]
         with settings(device):
-            slow, theirs = timed(lambda first=first: conventional(first, device), device)
+            slow, theirs = timed(lambda first=first: [row for row, _ in iterative_pruning(first, device)], device)
         fast, ours = timed(lambda: together(configs, device, engine), device)
         all_over, _ = timed(lambda: swept(more, device, engine), device)
         seconds = {LOOP: slow, STACK: fast / len(configs), SWEEP: all_over / len(more)}
@@ -85,18 +84,9 @@ def race(
     return pd.DataFrame(times), pd.DataFrame(rounds).drop_duplicates(["way", "seed", "round"])
 
 
-def speed_up(times: pd.DataFrame, slow: str, fast: str) -> Interval:
-    """How many times faster: the mean over repeats of their ratios, with its 95% interval."""
-    pairs = times.pivot(index="repeat", columns="way", values="seconds")
-    ratios = (pairs[slow] / pairs[fast]).to_numpy()
-    if len(ratios) < 3:
-        return Interval(float(ratios.mean()), np.nan, np.nan)
-    found = bootstrap((ratios,), np.mean, n_resamples=1000, method="percentile", rng=np.random.default_rng(0))
-    return Interval(float(ratios.mean()), *map(float, found.confidence_interval))
-
-
 def engines(configs: list[RunConfig], device: torch.device) -> pd.DataFrame:
-    """The rounds of the same runs, trained by the ``plain`` and by the ``fast`` engine (column ``engine``)."""
+    """Train the same runs with the ``plain`` and with the ``fast`` engine. Returns a row a run and round; the column
+    ``engine`` names the engine."""
     size = len(configs) if stackable(configs[0]) else 1
     stacks = [configs[first : first + size] for first in range(0, len(configs), size)]
     named = {name: resolve_engine(name, device) for name in ("plain", "fast")}
@@ -105,14 +95,14 @@ def engines(configs: list[RunConfig], device: torch.device) -> pd.DataFrame:
 
 
 def pruned(stack: Stack, state: State, density: float) -> State:
-    """A state of a stack with so much of its prunable weights left, the largest."""
+    """A stack's state in which only the largest prunable weights are left, the fraction ``density`` of them."""
     keep = max(1, round(density * stack.remaining[0]))
     masks = prune(state.weights.abs(), torch.ones_like(state.masks), stack.prunable, keep)
     return State(state.weights, masks, state.buffers)
 
 
 def training(stack: Stack, state: State, epochs: int, engine: Engine) -> Callable[[], Any]:
-    """A training of so many epochs at one learning rate, to be called."""
+    """A function that trains for that many epochs at a constant learning rate and returns the weights."""
     recipe = stack.recipe(0)
     recipe.epochs, recipe.milestones = epochs, ()
     stack.network.set_buffers(state.buffers)
@@ -126,15 +116,17 @@ def training(stack: Stack, state: State, epochs: int, engine: Engine) -> Callabl
 
 
 def epoch_seconds(stack: Stack, state: State, epochs: int, engine: Engine = PLAIN) -> float:
-    """What one more epoch costs the whole stack, from a training of one epoch and one of ``1 + epochs``."""
+    """Seconds an epoch of the whole stack: the difference of trainings of ``1 + epochs`` epochs and of one epoch."""
     short, long = (timed(training(stack, state, n, engine), stack.device)[0] for n in (1, 1 + epochs))
     return (long - short) / epochs
 
 
 @dataclass(frozen=True)
 class Bench:
-    """Timings of a run's epochs: each over so many ``epochs``, ``repeats`` times. Tables have a row a repeat, with the
-    ``seconds`` of a run's epoch."""
+    """Timings of epochs, each measured over ``epochs`` epochs, ``repeats`` times.
+
+    Its tables have a row a repeat; ``seconds`` is the time of one epoch of one run.
+    """
 
     config: RunConfig
     device: torch.device
@@ -150,7 +142,7 @@ class Bench:
         return epoch_seconds(stack, state, self.epochs, engine) / len(stack.configs)
 
     def sizes(self, counts: Iterable[int]) -> pd.DataFrame:
-        """Against the number of ``runs`` in a stack; and bytes a run, ``memory``."""
+        """By the number of ``runs`` in a stack, with the ``memory`` in bytes a run."""
         rows = []
         for count in counts:
             made = []
@@ -166,28 +158,30 @@ class Bench:
         return pd.DataFrame(rows)
 
     def densities(self, runs: int, shares: Iterable[float]) -> pd.DataFrame:
-        """Against the share of weights left, the ``density``; with products of what is left and with dense ones, in
-        turn (``way``). The networks are trained for as many epochs first, and pruned by magnitude."""
+        """By ``density``, the fraction of prunable weights left, with sparse and with dense products in turn (``way``).
+
+        The networks are trained for ``epochs`` epochs first and then pruned by magnitude.
+        """
         stack = self._stack(runs)
         state = stack.fresh()
         weights = training(stack, state, self.epochs, self.engine)()
         rows = []
         for share in shares:
-            thinned = pruned(stack, State(weights, state.masks, stack.network.buffers()), share)
+            sparser = pruned(stack, State(weights, state.masks, stack.network.buffers()), share)
             for repeat in range(self.repeats):
                 for way, how in (("dense products", replace(self.engine, sparse=False)), ("what is left", self.engine)):
-                    seconds = self._seconds(stack, thinned, how)
+                    seconds = self._seconds(stack, sparser, how)
                     rows.append({"density": share, "way": way, "repeat": repeat, "seconds": seconds})
         return pd.DataFrame(rows)
 
     def widths(self, runs: int, widths: Iterable[Any]) -> pd.DataFrame:
-        """Against the model's ``width``; and the ``rate`` of arithmetic, in FLOP/s."""
+        """By the model's ``width``, with the ``rate`` of arithmetic in FLOP/s."""
         rows = []
         for width in widths:
             stack = self._stack(runs, model_args=self.config.model_args | {"width": width})
             samples, first = stack.data.rows.shape[1], next(iter(stack.cost[0].values()))
-            flops = 2 * (training_flops(*stack.cost, samples) - samples * first)  # nobody asks for the images' gradient
-            training(stack, stack.fresh(), 1, self.engine)()  # for whatever is done the first time only
+            flops = 2 * (training_flops(*stack.cost, samples) - samples * first)  # images need no gradient
+            training(stack, stack.fresh(), 1, self.engine)()  # warm-up
             for repeat in range(self.repeats):
                 seconds = self._seconds(stack, stack.fresh(), self.engine)
                 rows.append({"width": width, "repeat": repeat, "seconds": seconds, "rate": flops / seconds})
@@ -195,30 +189,34 @@ class Bench:
 
 
 def product_rate(device: torch.device, dtype: torch.dtype = torch.float32, size: int = 2048, repeats: int = 5) -> float:
-    """The machine's own rate at a square matrix product, in FLOP/s (a multiply-add counts twice); on one thread where
-    it is a CPU. The best of a few."""
+    """The highest rate of a square matrix product in FLOP/s, of some repeats; on a CPU with one thread.
+
+    A multiply-add counts as two operations.
+    """
     a, b = torch.randn(2, size, size, device=device, dtype=dtype)
     with settings(device, FAST if dtype != torch.float32 else PLAIN):
         return 2 * size**3 / min(timed(lambda: a @ b, device)[0] for _ in range(repeats))
 
 
 def name(device: torch.device) -> str:
-    """A GPU's own name, or one core of the processor's."""
+    """The device in words: a GPU's name, or one core of the processor."""
     machine = describe_machine(device)
     return f"an {machine['device']}" if device.type == "cuda" else f"one core of an {machine['processor']}"
 
 
 def peak_memory(work: Callable[[], Any], device: torch.device) -> float:
-    """Bytes: the most memory that it took, beyond what was taken before; of the RAM, in whole pages and only on Linux,
-    else not a number."""
+    """The most memory in bytes that ``work`` takes beyond what was in use before.
+
+    On a CPU it is the resident memory in whole pages, which only Linux reports; elsewhere not a number.
+    """
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
         work()
         return torch.cuda.max_memory_allocated(device) - before
     try:
-        ctypes.CDLL(None).malloc_trim(0)  # memory that was freed goes back to the system, so that it counts again
-        Path("/proc/self/clear_refs").write_text("5")  # sets the peak back
+        ctypes.CDLL(None).malloc_trim(0)  # return freed memory to the system, so that it counts when it is used again
+        Path("/proc/self/clear_refs").write_text("5")  # reset the peak
         before = _resident("VmRSS")
     except (OSError, AttributeError):
         before = np.nan

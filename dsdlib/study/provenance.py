@@ -1,18 +1,11 @@
-"""The store: a folder a run, named by its key, written atomically; read as one tidy table.
-
-``results/<key>/`` holds ``config.json``; ``rounds.parquet``, a row a round; ``provenance.json``; where it was asked
-for, ``history.parquet``, a row an epoch; and the weights and masks of some rounds, ``round_007.safetensors``: always
-the dense round, the best by validation accuracy and the last (from which a stopped run goes on). What was measured on a
-run afterwards lies there too (``path-…``, ``slices-…``). A file is there whole or not at all, whenever the process is
-killed. ``results/.again`` is where complete runs are trained once more, for something that was not kept.
-"""
+"""What a number depends on besides its configuration: versions, machine and commit."""
 
 from __future__ import annotations
 
 import platform
 import subprocess
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +15,24 @@ PROJECT = Path(__file__).parents[2]
 
 
 def describe_machine(device: torch.device) -> dict[str, Any]:
-    """What a number depends on besides its configuration, its data and its network."""
+    """The time, the device, the processor, the versions and the commit, to be stored with results."""
     names = ("dsdlib", "torch", "torchvision", "numpy", "scikit-learn")
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "processor": _processor(),
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in names},
+        "versions": {name: _version(name) for name in names},
         "commit": _commit(),
     }
+
+
+def _version(package: str) -> str:
+    """The installed version. A source tree can be used without being installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def _processor() -> str:
@@ -43,7 +44,7 @@ def _processor() -> str:
 
 
 def _commit() -> str | None:
-    """The clone's commit, with a + where files differ from it; None outside a clone."""
+    """The clone's commit, followed by + if files differ from it; None outside a clone."""
     git = ["git", "-C", str(PROJECT), "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"]
     try:
         return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()

@@ -1,4 +1,4 @@
-"""Many runs → the store: skip the finished, teachers first, stack what can be stacked, dispatch, show progress."""
+"""What a run needs: its sources first, what is missing of it, where it resumes; and loading what is stored."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from torch import nn
 
 from dsdlib.config import ConfigError, RunConfig
 from dsdlib.engine.build import build, identity, stack_shape
+from dsdlib.study.files import Row
 from dsdlib.study.store import Store, best_round
 
-# Runs to be trained, and of each the rounds whose weights somebody needs: numbers, "dense" or "best"; or "history".
+# Runs to be trained, and of each the rounds whose weights are needed (numbers, "dense" or "best"), or "history".
 Wanted = dict[RunConfig, set[int | str]]
 
 
@@ -23,9 +24,13 @@ WORDS = ("dense", "best")
 
 
 def load_model(config: RunConfig, round_: int | str = "best", results: Path | str | None = None) -> nn.Module:
-    """A run's network from the store, its weights those of a round: a number, ``dense`` or ``best`` (on validation)."""
+    """A run's network from the store, in evaluation mode, with the weights of a round.
+
+    ``round_`` is a number, ``dense`` or ``best`` (by validation accuracy). Raises `ConfigError` if the run or the round
+    does not exist, and FileNotFoundError if the round's weights were not kept.
+    """
     store = Store(results)
-    tensors = store.tensors(config, _round_number(store, config, round_))
+    tensors = store.tensors(config, _existing_round(store, config, round_))
     network = build(config)
     network.load_state_dict({name: t for name, t in tensors.items() if not name.startswith("mask.")})
     return network.eval()
@@ -34,16 +39,19 @@ def load_model(config: RunConfig, round_: int | str = "best", results: Path | st
 def load_masks(
     config: RunConfig, round_: int | str = "best", results: Path | str | None = None
 ) -> dict[str, torch.Tensor]:
-    """A run's masks of a round, by weight: True where it was kept."""
+    """A run's masks of a round, by the weight's name: True where the weight was kept. Takes and raises what
+    `load_model` does."""
     store = Store(results)
-    tensors = store.tensors(config, _round_number(store, config, round_))
+    tensors = store.tensors(config, _existing_round(store, config, round_))
     return {name.removeprefix("mask."): t for name, t in tensors.items() if name.startswith("mask.")}
 
 
 def load_history(runs: Iterable[RunConfig], results: Path | str | None = None) -> pd.DataFrame:
-    """Measures after every epoch: a row a run, round and epoch (from 0), with the run's ``key`` and ``seed``. A round's
-    last epoch is its row of the table, to rounding. Raises `ConfigError` for a run whose history is not in the store:
-    ``sweep(..., keep=["history"])`` puts it there."""
+    """Measures after every epoch: a row a run, round and epoch (from 0), with the run's ``key`` and ``seed``.
+
+    A round's last epoch is its row of the table, except for rounding. Raises `ConfigError` for a run whose history is
+    not in the store; ``sweep(..., keep=["history"])`` stores it.
+    """
     store, rows = Store(results), []
     for config in runs:
         if not (history := store.history(config)):
@@ -52,13 +60,13 @@ def load_history(runs: Iterable[RunConfig], results: Path | str | None = None) -
     return pd.DataFrame(rows)
 
 
-def _round_number(store: Store, config: RunConfig, round_: int | str) -> int:
+def _existing_round(store: Store, config: RunConfig, round_: int | str) -> int:
     if not (rows := store.rows(config)):
         raise ConfigError(f"run {config.key} is not in {store.root}")
     return _number(round_, rows)
 
 
-def _number(round_: int | str, rows: list[dict]) -> int:
+def _number(round_: int | str, rows: list[Row]) -> int:
     number = {"dense": 0, "best": best_round(rows)}.get(round_, round_)
     if number not in range(len(rows)):
         raise ConfigError(f"round {round_!r}: unknown; allowed: dense, best, 0 to {len(rows) - 1}")
@@ -66,7 +74,7 @@ def _number(round_: int | str, rows: list[dict]) -> int:
 
 
 def sources_first(runs: list[RunConfig]) -> list[list[RunConfig]]:
-    """All runs, their teachers and starts, in levels: what a run needs stands in an earlier level."""
+    """All runs, their teachers and starts, in levels: the sources of a run are in earlier levels."""
     levels = defaultdict(dict)
 
     def place(config: RunConfig) -> int:
@@ -80,8 +88,10 @@ def sources_first(runs: list[RunConfig]) -> list[list[RunConfig]]:
 
 
 def set_aside_changed(store: Store, levels: list[list[RunConfig]]) -> None:
-    """Runs begun with other data or another network than their names stand for today. Where the data are absent that
-    cannot be told, and the runs stand."""
+    """Set aside the runs that were begun with other data or another network than their names stand for today.
+
+    Where the data set is absent this cannot be checked, and the runs stay.
+    """
     begun = defaultdict(list)
     for config in (config for level in levels for config in level):
         if store.rows(config):
@@ -94,12 +104,12 @@ def set_aside_changed(store: Store, levels: list[list[RunConfig]]) -> None:
 
 
 def still_wanted(store: Store, levels: list[list[RunConfig]], runs: list[RunConfig], keep: set[int | str]) -> Wanted:
-    """What is not finished yet, runs before their sources: a teacher or a start is needed by unfinished runs alone."""
-    asked = dict.fromkeys(runs)
+    """The runs that are not finished. Teachers and starts are among them only if an unfinished run needs them."""
+    requested = dict.fromkeys(runs)
     needed: Wanted = defaultdict(set)
     wanted: Wanted = {}
     for config in (config for level in reversed(levels) for config in level):
-        if config in asked:
+        if config in requested:
             needed[config] |= {what for what in keep if isinstance(what, str) or what <= config.rounds}
         elif config not in needed:
             continue
@@ -111,20 +121,21 @@ def still_wanted(store: Store, levels: list[list[RunConfig]], runs: list[RunConf
 
 
 def is_finished(store: Store, config: RunConfig, wanted: set[int | str]) -> bool:
+    """Whether all rounds are stored, and what is ``wanted`` besides."""
     rows = store.rows(config)
     if len(rows) <= config.rounds or not store.holds(config, _rounds(wanted, rows)):
         return False
     return "history" not in wanted or bool(store.history(config))
 
 
-def _rounds(wanted: set[int | str], rows: list[dict]) -> set[int]:
-    """The numbers of those rounds whose weights are wanted that are finished."""
+def _rounds(wanted: set[int | str], rows: list[Row]) -> set[int]:
+    """The numbers of the finished rounds whose weights are wanted."""
     numbers = {_number(what, rows) for what in wanted if what in WORDS}
     return numbers | {what for what in wanted if isinstance(what, int) and what < len(rows)}
 
 
 def first_round(store: Store, config: RunConfig, wanted: set[int | str]) -> int:
-    """The round to go on with: after the last finished one, or 0 when something that is wanted was not kept."""
+    """The round to train next: the one after the last finished one, or 0 if something that is wanted was not kept."""
     if not (rows := store.rows(config)):
         return 0
     if "history" in wanted and not store.history(config):

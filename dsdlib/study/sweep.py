@@ -1,4 +1,4 @@
-"""Many runs → the store: skip the finished, teachers first, stack what can be stacked, dispatch, show progress."""
+"""Many runs into the store: plan, dispatch, show progress."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from dsdlib.engine.build import check, stack_shape, stackable, training_cost
 from dsdlib.engine.device import resolve_device, resolve_engine
 from dsdlib.study.runs import WORDS, set_aside_changed, sources_first, still_wanted
 from dsdlib.study.store import Store
-from dsdlib.study.worker import train_stack
+from dsdlib.study.worker import Task, train_stack
 
 
 def sweep(
@@ -34,44 +34,49 @@ def sweep(
     stack_size: int = 12,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Train the runs that are not in the store yet and return the tidy table of them all, a row a run and round.
+    """Train the runs that are not in the store yet. Returns the tidy table of all runs, a row a run and round.
 
-    ``jobs`` worker processes (−1: one a core), each on one thread, take stacks of at most ``stack_size`` runs through
-    joblib, whose `parallel_config` may send them elsewhere; a stack that the memory does not hold is halved. ``engine``
-    is ``plain``, all in float32, ``fast`` (bfloat16 activations and compiled code for convolutional networks; CUDA
-    graphs on a GPU), or ``auto``: fast on a GPU and plain on a CPU. ``keep`` names what must be in the store besides:
-    rounds whose weights stay (numbers, ``dense``, ``best``), and ``history``, the measures after every epoch; a
-    finished run without them is trained again. Killed at any moment, the same call goes on from the last finished
-    rounds. Finished runs are read even where their data set is absent, and need no teacher and no start. Raises
-    `ConfigError` before any training when a run is impossible.
+    ``jobs`` worker processes (−1: one a core) with one thread each train stacks of at most ``stack_size`` runs;
+    joblib's `parallel_config` can send them elsewhere. The ``engine`` is ``plain``, all in float32, ``fast`` (bfloat16
+    activations and compiled code for convolutional networks; CUDA graphs on a GPU), or ``auto``: fast on a GPU and
+    plain on a CPU. ``keep`` names what must be stored besides: rounds whose weights stay (numbers, ``dense``,
+    ``best``), and ``history``, the measures after every epoch; a finished run that lacks them is retrained. If the
+    process is killed, the same call resumes after the last finished rounds. Finished runs are read even if their data
+    set is absent, and need no teacher and no start. Raises `ConfigError` before any training if a run is impossible.
     """
-    runs, keep = list(dict.fromkeys(runs)), set(keep)
-    target = resolve_device(device)
+    runs, keep, target = list(dict.fromkeys(runs)), set(keep), resolve_device(device)
     speed = resolve_engine(engine, target)
-    if not (type(jobs) is type(stack_size) is int and stack_size >= 1 and (jobs >= 1 or jobs == -1)):
-        raise ConfigError(f"stack_size = {stack_size!r}, jobs = {jobs!r}: whole numbers from 1, or jobs = -1")
-    if odd := [r for r in keep if r not in (*WORDS, "history") and not (isinstance(r, int) and r >= 0)]:
-        raise ConfigError(f"keep = {odd}: unknown; allowed: dense, best, numbers of rounds from 0, history")
-    store = Store(results)
-    levels = sources_first(runs)
+    _check_options(jobs, stack_size, keep)
+    store, levels = Store(results), sources_first(runs)
     set_aside_changed(store, levels)
     wanted = still_wanted(store, levels, runs, keep)
     for config in {config.vary(seed=0): config for config in wanted}.values():
         check(config)
+    task = Task(wanted, store.root, str(target), speed)
     with _progress(store, [*runs, *(config for config in wanted if config not in runs)], progress):
         for level in levels:
-            pending = [config for config in level if config in wanted]
-            for wait in (False, True):  # for runs that somebody else is training, last of all
-                stacks = _stacks(pending, jobs, stack_size)
-                how = wanted, store.root, str(target), speed, wait
-                work = (joblib.delayed(train_stack)(stack, *how) for stack in stacks)
-                busy = joblib.Parallel(n_jobs=max(1, min(joblib.effective_n_jobs(jobs), len(stacks))))(work)
-                pending = [config for runs_left in busy for config in runs_left]
+            _train_level([config for config in level if config in wanted], task, jobs, stack_size)
     return store.table(runs)
 
 
+def _check_options(jobs: int, stack_size: int, keep: set[int | str]) -> None:
+    if not (type(jobs) is type(stack_size) is int and stack_size >= 1 and (jobs >= 1 or jobs == -1)):
+        raise ConfigError(f"stack_size = {stack_size!r}, jobs = {jobs!r}: whole numbers from 1, or jobs = -1")
+    if odd := [r for r in keep if r not in (*WORDS, "history") and not (isinstance(r, int) and r >= 0)]:
+        raise ConfigError(f"keep = {odd}: unknown; allowed: dense, best, numbers of rounds from 0, history")
+
+
+def _train_level(pending: list[RunConfig], task: Task, jobs: int, stack_size: int) -> None:
+    """Train runs that do not need each other; last of all, wait for those that other processes are training."""
+    for wait in (False, True):
+        stacks = _stacks(pending, jobs, stack_size)
+        work = (joblib.delayed(train_stack)(stack, task, wait) for stack in stacks)
+        skipped = joblib.Parallel(n_jobs=max(1, min(joblib.effective_n_jobs(jobs), len(stacks))))(work)
+        pending = [config for configs in skipped for config in configs]
+
+
 def _stacks(pending: list[RunConfig], jobs: int, stack_size: int) -> list[list[RunConfig]]:
-    """Same-shaped runs together, the longest stacks first; in as few as keep every worker busy to the end."""
+    """Runs of one shape together, the longest stacks first: as few stacks as keep every worker busy to the end."""
     groups = defaultdict(list)
     for config in pending:
         groups[stack_shape(config)].append(config)
@@ -86,7 +91,7 @@ def _stacks(pending: list[RunConfig], jobs: int, stack_size: int) -> list[list[R
         for shape, group in groups.items():
             pieces = ceil(len(group) / min(largest[shape], ceil(share / parts / cost[shape])))
             stacks += [group[first::pieces] for first in range(pieces)]
-        # What a stack costs besides its runs was measured to be about what one more run would cost.
+        # A stack was measured to cost about as much as its runs and one more.
         lengths = [cost[stack_shape(stack[0])] * (len(stack) + 1) for stack in stacks]
         return sorted(zip(lengths, stacks, strict=True), key=lambda stack: stack[0], reverse=True)
 
@@ -95,7 +100,7 @@ def _stacks(pending: list[RunConfig], jobs: int, stack_size: int) -> list[list[R
 
 
 def _time(lengths: list[float], workers: int) -> float:
-    """How long the workers take, each going on with the next piece of work when it is done with one."""
+    """How long the workers take if each begins the next piece of work when it has finished one."""
     busy = [0.0] * workers
     for length in lengths:
         heapreplace(busy, busy[0] + length)
@@ -104,30 +109,16 @@ def _time(lengths: list[float], workers: int) -> float:
 
 @contextmanager
 def _progress(store: Store, configs: list[RunConfig], show: bool) -> Iterator[None]:
-    """One bar over all rounds of all runs, fed by a glance at the store: it does not matter who does the work."""
-    total = sum(config.rounds + 1 for config in configs)
+    """Show one bar over all rounds of all runs. It counts the rounds in the store, whichever process trains them."""
 
     def count() -> int:
         return sum(store.rounds_done(config) for config in configs)
-
-    stop = threading.Event()
-    live = sys.stdout.isatty() or "ipykernel" in sys.modules
-    bar = tqdm(
-        total=total,
-        initial=count(),
-        desc=f"{len(configs)} run{'s' * (len(configs) != 1)}",
-        unit="round",
-        file=sys.stdout,
-        disable=not show or count() == total,
-        mininterval=1 if live else 10,
-        dynamic_ncols=False,
-        ncols=90,
-    )
 
     def watch() -> None:
         while not stop.wait(1):
             bar.update(count() - bar.n)
 
+    bar, stop = _bar(configs, count(), show), threading.Event()
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     try:
@@ -137,3 +128,19 @@ def _progress(store: Store, configs: list[RunConfig], show: bool) -> Iterator[No
         watcher.join()
         bar.update(count() - bar.n)
         bar.close()
+
+
+def _bar(configs: list[RunConfig], done: int, show: bool) -> tqdm:
+    total = sum(config.rounds + 1 for config in configs)
+    live = sys.stdout.isatty() or "ipykernel" in sys.modules
+    return tqdm(
+        total=total,
+        initial=done,
+        desc=f"{len(configs)} run{'s' * (len(configs) != 1)}",
+        unit="round",
+        file=sys.stdout,
+        disable=not show or done == total,
+        mininterval=1 if live else 10,
+        dynamic_ncols=False,
+        ncols=90,
+    )

@@ -1,4 +1,4 @@
-"""Many runs → the store: skip the finished, teachers first, stack what can be stacked, dispatch, show progress."""
+"""A worker's task: train or resume one stack of runs, and store every finished round."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import warnings
 from collections import defaultdict
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -15,109 +16,129 @@ from dsdlib.engine.build import identity
 from dsdlib.engine.device import Engine, settings
 from dsdlib.engine.rounds import run_rounds
 from dsdlib.engine.stack import Stack, State
-from dsdlib.study.files import load_tensors
+from dsdlib.study.files import Row
 from dsdlib.study.provenance import describe_machine
 from dsdlib.study.runs import Wanted, first_round, is_finished, load_model
-from dsdlib.study.store import REWIND, Store
+from dsdlib.study.store import Store
 
 
-def train_stack(
-    configs: list[RunConfig], wanted: Wanted, root: Path, device: str, engine: Engine, wait: bool
-) -> list[RunConfig]:
-    """A worker's task. The runs it did not train, as somebody else does and it should not ``wait``."""
+@dataclass(frozen=True)
+class Task:
+    """What a worker needs besides its runs. ``wanted`` names what must be stored of each run besides its table."""
+
+    wanted: Wanted
+    root: Path
+    device: str
+    engine: Engine
+
+
+def train_stack(configs: list[RunConfig], task: Task, wait: bool) -> list[RunConfig]:
+    """Train runs of one shape and store them. Returns the runs that were skipped.
+
+    Without ``wait`` these are the runs that another process is training.
+    """
     _stop_if_orphaned()
-    store = Store(root)
-    with store.locked(configs, wait) as mine, settings(torch.device(device), engine):
-        _carry_on(mine, wanted, store, torch.device(device), engine)
+    store, device = Store(task.root), torch.device(task.device)
+    with store.locked(configs, wait) as mine, settings(device, task.engine):
+        _train(mine, task, store)
     return [config for config in configs if config not in mine]
 
 
 def _stop_if_orphaned() -> None:
-    """A worker whose sweep was killed would otherwise do all that is queued."""
-    boss = multiprocessing.parent_process()
-    if boss is not None and os.getppid() != boss.pid:
+    """End a worker whose sweep was killed; it would otherwise work on everything that is queued."""
+    parent = multiprocessing.parent_process()
+    if parent is not None and os.getppid() != parent.pid:
         os._exit(1)
 
 
-def _carry_on(configs: list[RunConfig], wanted: Wanted, store: Store, device: torch.device, engine: Engine) -> None:
-    """What is finished meanwhile is skipped; runs that stopped in different rounds go on apart, and so do the halves of
-    a stack that the memory does not hold. A complete run that lacks something wanted is trained once more beside what
-    there is of it, which stays until then."""
+def _train(configs: list[RunConfig], task: Task, store: Store) -> None:
+    """Train what is not finished. Runs that stopped in different rounds are resumed in different stacks.
+
+    A complete run that lacks something wanted is retrained in another store, and replaces the old one when it is done.
+    """
+    task = replace(task, wanted={config: task.wanted[config] | store.kept(config) for config in configs})
     groups = defaultdict(list)
-    wanted = {config: wanted[config] | store.kept(config) for config in configs}
     for config in configs:
-        if not is_finished(store, config, wanted[config]):
+        if not is_finished(store, config, task.wanted[config]):
             place = store
-            if again := store.complete(config):
+            if store.complete(config):
                 place = store.again()
                 place.set_aside_if_changed(config, identity(config))
-            groups[again, first_round(place, config, wanted[config])].append(config)
+            groups[place is not store, first_round(place, config, task.wanted[config])].append(config)
     for (again, first), group in groups.items():
         try:
-            _carry_through(group, first, wanted, store, store.again() if again else store, device, engine)
-            for config in group if again else ():
-                store.adopt(config)
-            continue
+            _train_group(group, first, task, store, store.again() if again else store)
         except (RuntimeError, MemoryError) as error:
             if not _out_of_memory(error):
                 raise
-            if len(group) == 1:
-                raise ConfigError(f"run {group[0].key}: the memory of {device} does not hold it ({error})") from error
-        if device.type == "cuda":
-            torch.cuda.empty_cache()
-        half = len(group) // 2
-        warnings.warn(f"{device} has no memory for a stack of {len(group)} runs: it is halved", stacklevel=2)
-        for part in (group[:half], group[half:]):
-            _carry_on(part, wanted, store, device, engine)
+            _halve(group, error, task, store)
+        else:
+            for config in group if again else ():
+                store.adopt(config)
 
 
 def _out_of_memory(error: BaseException) -> bool:
-    """A GPU's own error, Python's, or PyTorch's of a CPU, which has no class of its own."""
+    """Whether it is the error of a GPU, of Python, or of PyTorch on a CPU, which has no class of its own."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
         return True
-    return error.__context__ is not None and _out_of_memory(error.__context__)  # the recording of a graph hides it
+    return error.__context__ is not None and _out_of_memory(error.__context__)  # graph capture wraps the error
 
 
-def _carry_through(
-    configs: list[RunConfig],
-    first: int,
-    wanted: Wanted,
-    store: Store,
-    place: Store,
-    device: torch.device,
-    engine: Engine,
-) -> None:
-    """From round ``first`` on, in the store ``place``; teachers and starts come from ``store``."""
+def _halve(configs: list[RunConfig], error: BaseException, task: Task, store: Store) -> None:
+    """Train the two halves of a stack for which the memory was too small."""
+    if len(configs) == 1:
+        raise ConfigError(f"run {configs[0].key}: the memory of {task.device} does not hold it ({error})") from error
+    if torch.device(task.device).type == "cuda":
+        torch.cuda.empty_cache()
+    half = len(configs) // 2
+    warnings.warn(f"{task.device} has no memory for a stack of {len(configs)} runs: it is halved", stacklevel=2)
+    for part in (configs[:half], configs[half:]):
+        _train(part, task, store)
+
+
+def _train_group(configs: list[RunConfig], first: int, task: Task, store: Store, place: Store) -> None:
+    """Train one stack from round ``first`` on, in the store ``place``. Teachers and starts come from ``store``."""
     teachers = [load_model(c.teacher, c.teacher_round, store.root) for c in configs if c.teacher is not None]
     starts = [load_model(c.start, c.start_round, store.root) for c in configs if c.start is not None]
-    stack = Stack(configs, device, teachers, engine, starts)
-    session = (
-        describe_machine(device)
-        | identity(configs[0])
-        | {"engine": engine.described(not stack.network.stackable, device)}
-    )
-    finished = {config: place.rows(config)[:first] for config in configs}
-    histories = {c: place.history(c) if first > 0 else [] for c in configs if "history" in wanted[c] | place.kept(c)}
+    device = torch.device(task.device)
+    stack = Stack(configs, device, teachers, task.engine, starts)
+    entry = describe_machine(device) | identity(configs[0])
+    entry["engine"] = task.engine.described(not stack.network.stackable, device)
+    recorder = _Recorder(stack, first, task.wanted, place)
     for config in configs:
-        place.begin(config, session, again=first > 0)
+        place.begin(config, entry, resume=first > 0)
+    state = stack.fresh() if first == 0 else _restored(stack, first, place)
+    run_rounds(stack, state, first, recorder.save_round, recorder.save_epoch if recorder.histories else None)
 
-    def save(round_: int, state: State, rows: list[dict]) -> None:
-        for run, (config, row) in enumerate(zip(configs, rows, strict=True)):
+
+def _restored(stack: Stack, first: int, place: Store) -> State:
+    """The stored state before round ``first``; the dense state and the rewinding point are restored, too."""
+    if any(config.schedule == "one_shot" for config in stack.configs):
+        stack.dense = stack.restore([place.tensors(config, 0) for config in stack.configs])
+    if stack.shared.rewind_iteration > 0:
+        stack.rewind_point = stack.restore([place.rewind_point(config) for config in stack.configs])
+    return stack.restore([place.tensors(config, first - 1) for config in stack.configs])
+
+
+class _Recorder:
+    """Stores the rounds and epochs of a stack in training, after those that were finished before."""
+
+    def __init__(self, stack: Stack, first: int, wanted: Wanted, place: Store):
+        self.stack, self.wanted, self.place = stack, wanted, place
+        self.rows = {config: place.rows(config)[:first] for config in stack.configs}
+        recorded = [c for c in stack.configs if "history" in wanted[c] | place.kept(c)]
+        self.histories = {config: place.history(config) if first > 0 else [] for config in recorded}
+
+    def save_round(self, round_: int, state: State, rows: list[Row]) -> None:
+        for run, (config, row) in enumerate(zip(self.stack.configs, rows, strict=True)):
             if round_ == 0 and config.rewind_iteration > 0:
-                place.save_tensors(place.folder(config) / REWIND, stack.tensors(stack.rewind_point, run))
-            finished[config].append(row)
-            kept = wanted[config], histories.get(config)
-            place.save_round(config, finished[config], stack.tensors(state, run), *kept)
+                self.place.save_rewind_point(config, self.stack.tensors(self.stack.rewind_point, run))
+            self.rows[config].append(row)
+            kept = self.wanted[config], self.histories.get(config)
+            self.place.save_round(config, self.rows[config], self.stack.tensors(state, run), *kept)
         _stop_if_orphaned()
 
-    def note(round_: int, epoch: int, runs: list[int], rows: list[dict]) -> None:
+    def save_epoch(self, round_: int, epoch: int, runs: list[int], rows: list[Row]) -> None:
         for run, row in zip(runs, rows, strict=True):
-            if configs[run] in histories:
-                histories[configs[run]].append({"round": round_, "epoch": epoch, **row})
-
-    state = stack.fresh() if first == 0 else stack.restore([place.tensors(c, first - 1) for c in configs])
-    if first > 0 and any(config.schedule == "one_shot" for config in configs):
-        stack.dense = stack.restore([place.tensors(c, 0) for c in configs])
-    if first > 0 and stack.shared.rewind_iteration > 0:
-        stack.rewind_point = stack.restore([load_tensors(place.folder(c) / REWIND) for c in configs])
-    run_rounds(stack, state, first, save, note if histories else None)
+            if (history := self.histories.get(self.stack.configs[run])) is not None:
+                history.append({"round": round_, "epoch": epoch, **row})

@@ -1,15 +1,12 @@
-"""Valleys against their definition, intervals over seeds, phases, and the verdicts drawn from them."""
+"""One curve: its valley against the definition by brute force, its places, its phases, and what is said of it."""
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dsdlib import analysis
-from dsdlib.analysis.claims import judge
-from dsdlib.analysis.curves import PHASES, Valley, fall_while_fitting, phases, valley
-from dsdlib.analysis.seeds import Interval, over_seeds
+from dsdlib.analysis.curves import PHASES, Valley, fitting_rounds, moving_average, phases, smoothing_window, valley
 
 WHOLE = st.lists(st.integers(0, 12), min_size=1, max_size=25)
 # Published: MNIST, CIFAR-10 and CIFAR-100 with a fifth of the labels noisy (He et al. 2022, figure 1).
@@ -61,106 +58,57 @@ def test_a_valleys_places_by_hand():
     assert valley(np.array([60, 62, 50, 46, 52, 59, 40, 34])) == Valley(13.0, bottom=3, shoulder=1, peak=5)
 
 
-@given(st.integers(3, 6), WHOLE)
-@settings(max_examples=15, deadline=None)
-def test_identical_seeds_give_an_interval_of_no_width(seeds, curve):
-    found = over_seeds(np.tile(np.array(curve, dtype=float), (seeds, 1)), lambda mean: valley(mean).depth)
-    assert found.low == pytest.approx(found.value) == found.high
+@given(st.lists(st.integers(0, 450), min_size=3, max_size=25), st.sampled_from([1, 3]))
+@settings(max_examples=200, deadline=None)
+def test_a_valley_is_in_the_same_place_in_any_unit_even_if_there_are_ties(counts, window):
+    """Right answers of 450, as fractions, in percent, and as means of three seeds with sums in different orders."""
+    counts = np.array(counts, dtype=float)
+    in_fractions, in_percent = valley(counts / 450, window), valley(100 * (counts / 450), window)
+    assert in_percent.depth == pytest.approx(100 * in_fractions.depth)
+    mean = np.stack([counts / 450 + shift for shift in (0.1, 0.2, -0.3)]).mean(0)  # the same but for rounding
+    for other in (in_percent, valley(counts, window), valley(mean, window)):
+        assert (other.bottom, other.shoulder, other.peak) == (
+            in_fractions.bottom,
+            in_fractions.shoulder,
+            in_fractions.peak,
+        )
 
 
-def test_an_interval_is_the_percentile_bootstrap_of_the_seeds_mean():
-    values = np.array([[0.0], [1.0], [5.0], [6.0], [8.0]])
-    found = over_seeds(values, lambda mean: mean[0])
-    rng = np.random.default_rng(1)
-    means = values[rng.integers(0, 5, (20_000, 5)), 0].mean(1)
-    assert found.value == 4
-    assert (found.low, found.high) == pytest.approx(np.percentile(means, [2.5, 97.5]), abs=0.35)
-    assert over_seeds(values, lambda mean: mean[0]) == found
-    assert found.low < found.value < found.high
+def test_ties_are_broken_by_order_not_by_rounding():
+    curve = np.array([0.1 + 0.2, 0.1, 0.3, 0.1, 0.3])  # 0.1 + 0.2 is a little more than 0.3
+    assert valley(curve) == Valley(pytest.approx(0.2), bottom=1, shoulder=0, peak=2)
+    assert valley(np.array([0.7, 0.4, 0.7, 0.3, 0.6])).bottom == 1  # both are 0.3 deep
+    assert valley(np.array([70, 40, 70, 30, 60])).bottom == 1
 
 
-def test_one_seed_has_a_value_but_no_interval():
-    found = over_seeds(np.array([[3.0, 1.0, 2.0]]), lambda mean: valley(mean).depth)
-    assert found.value == 1
-    assert np.isnan([found.low, found.high]).all()
+def test_places_are_those_of_the_moving_average():
+    """A dip in one round does not hide a wide valley; the depth is still read off the curve itself."""
+    curve = np.array([9.0, 9, 8, 1, 8, 9, 7, 5, 4, 5, 7, 9, 9, 2])
+    assert valley(curve) == Valley(8.0, bottom=3, shoulder=0, peak=5)
+    assert valley(curve, 3) == Valley(5.0, bottom=8, shoulder=0, peak=11)
+    assert valley(np.array([9.0, 8, 8.5, 7, 6, 5]), 3) == Valley(0.0)  # the average only falls
 
 
-def a_table(test, train=None):
-    """Tidy rows of made-up curves: (seeds, rounds)."""
-    test = np.asarray(test, dtype=float)
-    train = test if train is None else np.asarray(train, dtype=float)
-    rows = [
-        {
-            "seed": s,
-            "round": r,
-            "sparsity": 1 - 0.8**r,
-            "remaining_weights": round(10_000 * 0.8**r),
-            "test_accuracy": test[s, r],
-            "train_accuracy": train[s, r],
-        }
-        for s in range(test.shape[0])
-        for r in range(test.shape[1])
-    ]
-    return pd.DataFrame(rows).sample(frac=1, random_state=0)  # the rows' order does not matter
+@pytest.mark.parametrize("window", [1, 3, 5])
+def test_a_moving_average_extends_the_ends(window):
+    curves = np.random.default_rng(0).normal(size=(2, 8))
+    ends = window // 2
+    for curve, smooth in zip(curves, moving_average(curves, window), strict=True):
+        for at in range(8):
+            around = [curve[min(max(r, 0), 7)] for r in range(at - ends, at + ends + 1)]
+            assert smooth[at] == pytest.approx(np.mean(around))
 
 
-def test_a_seeds_depth_is_read_where_the_other_seeds_have_their_valley():
-    dip, later = [0.6, 0.4, 0.6, 0.6], [0.6, 0.6, 0.4, 0.6]
-    assert analysis.depths_by_seed(np.array([dip, later])) == pytest.approx([-0.2, -0.2])  # no common valley
-    assert analysis.depths_by_seed(np.array([dip, dip, later])) == pytest.approx([0, 0, -0.2], abs=0.21)
-    assert analysis.depths_by_seed(np.array([dip])) == pytest.approx([0.2])
-    assert analysis.depths_by_seed(np.add([dip, dip, dip], [[0], [0.1], [0.2]])) == pytest.approx([0.2, 0.2, 0.2])
-    found = analysis.depth(a_table([dip, dip, dip]))
-    assert (found.value, found.low, found.high) == pytest.approx((20, 20, 20))
-    assert np.isnan(analysis.depth(a_table([dip]).iloc[:0]).value)
+@pytest.mark.parametrize(("amount", "window"), [(0.1, 7), (0.2, 3), (0.25, 3), (0.36, 1), (0.5, 1), (0.9, 1)], ids=str)
+def test_a_curve_is_averaged_over_about_three_steps_of_a_fifth(amount, window):
+    assert smoothing_window(1 - (1 - amount) ** np.arange(20)) == window
+    weights = np.round(266_200 * (1 - amount) ** np.arange(12))
+    assert smoothing_window(1 - weights / weights[0]) == window
 
 
-def test_valleys_in_different_places_are_neither_found_nor_denied():
-    """Each seed has a valley of ten points, in a round of its own."""
-    rounds = np.arange(25)
-    apart = np.stack([0.6 - 0.1 * np.exp(-((rounds - place) ** 2)) for place in (6, 11, 16)])
-    found = analysis.depth_over_seeds(100 * apart)
-    assert found.value < 2 < found.high and found.high >= 9.9
-    said = judge("", paper="", dataset="", measured="", effect=found, expected="above", threshold=2)
-    assert said.verdict == "inconclusive"
-    together = analysis.depth_over_seeds(100 * np.stack([apart[0], apart[0] + 0.1, apart[0] - 0.1]))
-    assert (together.value, together.low, together.high) == pytest.approx((10, 10, 10))
-    falling = analysis.depth_over_seeds(np.stack([np.linspace(90, 10, 9)] * 3))
-    assert (falling.value, falling.low, falling.high) == (0, 0, 0)
-
-
-def test_a_difference_of_depths_is_not_made_by_where_the_valleys_are():
-    rounds = np.arange(25)
-    apart = a_table([list(0.6 - 0.1 * np.exp(-((rounds - place) ** 2))) for place in (6, 11, 16)])
-    together = a_table([list(0.6 - 0.1 * np.exp(-((rounds - 11) ** 2)))] * 3)
-    found = analysis.depth_difference(together, apart)
-    assert found.value > 2 and found.low <= 0.01 and found.high >= found.value
-    same = analysis.depth_difference(together, together)
-    assert (same.value, same.low, same.high) == (0, 0, 0)
-
-
-def test_wiggles_alone_are_not_taken_for_a_valley():
-    rng = np.random.default_rng(0)
-    flat_then_falling = np.r_[np.full(22, 0.6), np.linspace(0.58, 0.2, 8)]
-    depths = [
-        analysis.over_seeds(analysis.depths_by_seed(flat_then_falling + rng.normal(0, 0.02, (5, 30))), float)
-        for _ in range(40)
-    ]
-    assert sum(depth.low > analysis.CLEAR for depth in depths) <= 4
-    assert np.mean([depth.value for depth in depths]) <= 0  # the valley itself errs the other way
-
-
-def test_valleys_gives_a_row_per_value_with_places_as_sparsities():
-    dipping, falling = a_table([[0.62, 0.46, 0.59, 0.34]] * 3), a_table([[0.9, 0.8, 0.7, 0.6]] * 3)
-    both = pd.concat([dipping.assign(noise_rate=0.4), falling.assign(noise_rate=0.0)])
-    deep, none = analysis.valleys(both.sort_values("noise_rate", ascending=False), ["noise_rate"]).to_dict("records")
-    assert (deep["noise_rate"], deep["seeds"]) == (0.4, 3)
-    assert deep["depth"] == pytest.approx(0.13)
-    assert [deep[f"{n}_sparsity"] for n in ("shoulder", "bottom", "peak")] == pytest.approx([0, 0.2, 0.36])
-    assert [deep[f"{n}_accuracy"] for n in ("shoulder", "bottom", "peak")] == pytest.approx([0.62, 0.46, 0.59])
-    assert deep["bottom_weights"] == 8000 and pd.isna(none["bottom_weights"])
-    assert (none["noise_rate"], none["seeds"], none["depth"]) == (0.0, 3, 0)
-    assert np.isnan([none["bottom_sparsity"], none["peak_accuracy"]]).all()
+@pytest.mark.parametrize("sparsities", [[], [0], [0, 1.0], [0, 0]])
+def test_too_few_rounds_are_not_averaged(sparsities):
+    assert smoothing_window(sparsities) == 1
 
 
 CURVE = st.lists(st.floats(0, 1), min_size=1, max_size=20)
@@ -193,62 +141,28 @@ def test_phases_by_hand():
 
 
 @pytest.mark.parametrize(
-    ("train", "test", "fall"),
+    ("train", "rounds"),
     [
-        ([1.0, 0.995, 0.992, 0.98, 1.0], [0.9, 0.8, 0.7, 0.6, 0.5], 0.2),  # held to round 2, not again at 4
-        ([0.6, 0.995, 1.0, 0.5], [0.9, 0.8, 0.7, 0.6], 0.1),  # fits from round 1 on, holds to round 2
-        ([1.0, 1.0, 1.0], [0.7, 0.8, 0.9], -0.2),
-        ([1.0, 0.5, 1.0], [0.9, 0.1, 0.1], 0.0),
-        ([0.9, 0.9, 0.5], [0.9, 0.1, 0.1], np.nan),  # never fits
+        ([1.0, 0.995, 0.992, 0.98, 1.0], (0, 2)),  # round 4 fits again, but is not in a row with the others
+        ([0.6, 0.995, 1.0, 0.5], (1, 2)),
+        ([1.0, 1.0, 1.0], (0, 2)),
+        ([1.0, 0.5, 1.0], (0, 0)),
+        ([0.9, 0.9, 0.5], None),
     ],
 )
-def test_fall_while_fitting_by_hand(train, test, fall):
-    assert fall_while_fitting(np.array(train), np.array(test)) == pytest.approx(fall, nan_ok=True)
-    points = analysis.fall(a_table([test] * 3, [train] * 3))
-    assert (points.value, points.low, points.high) == pytest.approx((100 * fall,) * 3, nan_ok=True)
+def test_fitting_rounds_by_hand(train, rounds):
+    assert fitting_rounds(np.array(train)) == rounds
 
 
 def test_words_carry_the_curves_own_numbers():
-    sparsities = [0, 0.2, 0.36, 0.488]
+    sparsities = [0, 0.36, 0.5904, 0.738]  # steps of 36%, whose curves are not averaged
     falling = analysis.in_words(sparsities, np.array([0.62, 0.46, 0.59, 0.34]))
     assert falling == (
-        "test accuracy falls from the dense network's 62.0% to 46.0% at 20.0% sparsity, "
-        "rises to 59.0% at 36.0% sparsity and ends at 34.0%"
+        "test accuracy falls from the dense network's 62.0% to 46.0% at 36.0% sparsity, "
+        "rises to 59.0% at 59.0% sparsity and ends at 34.0%"
     )
     flat = analysis.in_words(sparsities, np.array([0.62, 0.61, 0.62, 0.34]))
-    assert flat == "test accuracy goes from 62.0% dense to 34.0% at 48.80% sparsity, no valley"
-    assert analysis.stays_below(sparsities, np.array([1, 0.8, 0.95, 0.5]), 0.9) == "from 48.8% sparsity on"
+    assert flat == "test accuracy goes from 62.0% dense to 34.0% at 73.80% sparsity, without a valley"
+    assert analysis.stays_below(sparsities, np.array([1, 0.8, 0.95, 0.5]), 0.9) == "from 73.8% sparsity on"
     assert analysis.stays_below(sparsities, np.array([0.5, 0.5, 0.5, 0.5]), 0.9) == "from 0.0% sparsity on"
     assert analysis.stays_below(sparsities, np.array([1, 0.5, 0.5, 0.95]), 0.9) == "at no sparsity to the end"
-
-
-NAN = float("nan")
-
-
-@pytest.mark.parametrize(
-    ("effect", "above", "below"),
-    [
-        (Interval(5, 3, 7), "supported", "contradicted"),
-        (Interval(0.5, 0.1, 0.9), "contradicted", "supported"),
-        (Interval(2, 0.5, 3), "inconclusive", "inconclusive"),
-        (Interval(2, 1, 3), "inconclusive", "inconclusive"),  # the bound on the threshold itself
-        (Interval(0.5, 0, 1), "inconclusive", "inconclusive"),
-        (Interval(5, NAN, NAN), "inconclusive", "inconclusive"),
-        (Interval(NAN, NAN, NAN), "not measured", "not measured"),
-        (Interval(NAN, 3, 7), "not measured", "not measured"),
-    ],
-)
-def test_verdicts(effect, above, below):
-    for expected, verdict in (("above", above), ("below", below)):
-        claim = judge("s", paper="p", dataset="d", measured="m", effect=effect, expected=expected, threshold=1)
-        assert claim.verdict == verdict
-        assert claim.threshold == f"{expected} 1 points"
-        row = claim.as_dict()
-        numbers = [row[name] for name in ("effect", "low", "high")]
-        assert numbers == [None if n != n else n for n in (effect.value, effect.low, effect.high)]
-
-
-def test_how_many_valleys_are_certainly_clear():
-    valleys = pd.DataFrame({"low": [0.03, 0.02, NAN]})
-    assert analysis.how_many_clear(valleys) == "1 of 3, by intervals over seeds"
-    assert analysis.how_many_clear(valleys[2:]) == "too few seeds to say"

@@ -1,20 +1,16 @@
-"""The store: whole files or none, damage noticed, which weights stay, and what is read back."""
+"""The store: damage noticed and set aside, which weights stay, and the table that is read back."""
 
 import random
 import shutil
 import warnings
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
 
-from dsdlib import ConfigError, RunConfig, data, load_masks, load_model, sweep
-from dsdlib.engine.build import build
-from dsdlib.pruning import prunable
-from dsdlib.study.files import write_whole
+from dsdlib import ConfigError, RunConfig, sweep
 from dsdlib.study.store import REWIND, Store, best_round
 
 DAMAGE: dict[str, Callable[[bytes], bytes]] = {
@@ -23,10 +19,6 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
     "zeroed": lambda content: bytes(len(content)),
     "one byte flipped": lambda content: content[:-9] + bytes([content[-9] ^ 1]) + content[-8:],
 }
-
-
-class Stop(BaseException):
-    """In place of a killed process: nothing catches it."""
 
 
 @pytest.fixture(scope="module")
@@ -43,18 +35,10 @@ def finished(run: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def stopped(run: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def stopped(run: RunConfig, tmp_path_factory: pytest.TempPathFactory, stop_after: Callable) -> Path:
     """A store with the same run, stopped after round 2."""
-    root, save = tmp_path_factory.mktemp("stopped"), Store.save_round
-
-    def save_or_stop(store: Store, config: RunConfig, rows: list[dict], *more: object) -> None:
-        if len(rows) == 4:
-            raise Stop
-        save(store, config, rows, *more)
-
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Stop):
-        patch.setattr(Store, "save_round", save_or_stop)
-        sweep([run], results=root, progress=False)
+    root = tmp_path_factory.mktemp("stopped")
+    stop_after(3, root, run)
     assert Store(root).rounds_done(run) == 3
     return root
 
@@ -122,23 +106,6 @@ def test_a_run_whose_folder_was_only_just_made_is_not_damaged(run: RunConfig, re
     assert Store(results).rows(run) == [] and Store(results).rounds_done(run) == 0
 
 
-def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
-    file = tmp_path / "rounds.parquet"
-    file.write_text("old")
-
-    def write_half(path: Path) -> None:
-        path.write_text("ne")
-        raise OSError("disk full")
-
-    with pytest.raises(OSError, match="disk full"):
-        write_whole(file, write_half)
-    assert file.read_text() == "old" and [path.name for path in tmp_path.iterdir()] == ["rounds.parquet"]
-    with file.open() as reader:
-        write_whole(file, lambda path: path.write_text("new"))
-        assert reader.read() == "old", "whoever reads meanwhile reads the old file to its end"
-    assert file.read_text() == "new" and [path.name for path in tmp_path.iterdir()] == ["rounds.parquet"]
-
-
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, tiny: RunConfig) -> None:
     (tmp_path / "file").touch()
     for folder in (tmp_path / "file", tmp_path / "file" / "below"):
@@ -160,18 +127,6 @@ def test_weights_of_the_dense_the_best_the_last_and_the_wanted_rounds_are_kept(
     assert weights_kept(results, run) == {0, best, 4} | {round_ for round_ in keep if round_ <= 4}
 
 
-def test_a_round_that_was_not_kept_is_an_error(run: RunConfig, finished: Path) -> None:
-    gone = min(set(range(5)) - weights_kept(finished, run))
-    with pytest.raises(FileNotFoundError, match=f"round {gone} of run {run.key}: weights are kept of rounds \\[0, "):
-        load_model(run, gone, finished)
-
-
-@pytest.mark.parametrize("round_", ["bset", 99, -1])
-def test_a_round_that_cannot_be_is_refused(round_: int | str, run: RunConfig, finished: Path) -> None:
-    with pytest.raises(ConfigError, match="unknown; allowed: dense, best, 0 to"):
-        load_model(run, round_, finished)
-
-
 def test_asking_later_for_a_rounds_weights_computes_the_run_again(
     run: RunConfig, finished: Path, results: Path
 ) -> None:
@@ -182,56 +137,14 @@ def test_asking_later_for_a_rounds_weights_computes_the_run_again(
     pd.testing.assert_frame_equal(numbers(table), numbers(Store(finished).table([run])), check_exact=True)
 
 
-@pytest.mark.parametrize("round_", ["dense", "best", 4])
-def test_a_loaded_model_has_the_tables_accuracy_and_its_masks_the_tables_sparsity(
-    round_: str | int, run: RunConfig, finished: Path
-) -> None:
-    rows = Store(finished).rows(run)
-    row = rows[{"dense": 0, "best": best_round(rows)}.get(round_, round_)]
-    network, masks = load_model(run, round_, finished), load_masks(run, round_, finished)
-    dataset = data.load("digits")
-    right = network(dataset.test_x).argmax(1) == dataset.test_y
-    assert right.double().mean().item() == pytest.approx(row["test_accuracy"], abs=0.5 / len(right))
-    parameters = dict(network.named_parameters())
-    assert masks.keys() == {"1.weight", "3.weight"} and not network.training
-    assert sum(int(mask.sum()) for mask in masks.values()) == row["remaining_weights"]
-    assert all((parameters[name][~mask] == 0).all() for name, mask in masks.items())
-    assert row["sparsity"] == 1 - row["remaining_weights"] / int(prunable(build(run), run.prunable).sum())
-
-
-def test_a_finished_table_stands_without_its_weights_until_somebody_needs_them(
-    run: RunConfig, finished: Path, results: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shutil.copytree(finished, results, ignore=shutil.ignore_patterns("*.safetensors"))
-    with monkeypatch.context() as patch:
-        patch.setattr("dsdlib.study.worker.run_rounds", None)
-        sweep([run], keep=[99], progress=False)
-    assert not weights_kept(results, run)
-    table = sweep([run], keep=["best"], progress=False)
-    assert load_model(run, "best") and table["seconds"].notna().all()
-    pd.testing.assert_frame_equal(numbers(table), numbers(Store(finished).table([run])), check_exact=True)
-
-
 def test_what_a_killed_process_left_half_written_is_no_damage(run: RunConfig, stopped: Path, results: Path) -> None:
-    def write_half(path: Path) -> None:
-        path.write_bytes(b"half")
-        raise Stop
-
     shutil.copytree(stopped, results)
     for name in ("rounds.parquet", "round_003.safetensors"):
-        with pytest.MonkeyPatch.context() as patch, pytest.raises(Stop):
-            patch.setattr(Path, "unlink", lambda *_, **__: None)  # the killed tidy nothing up
-            write_whole(results / run.key / name, write_half)
-    assert len(list((results / run.key).iterdir())) == 2 + len(list((stopped / run.key).iterdir()))
+        (results / run.key / f"{name}.part").write_bytes(b"half")
     with warnings.catch_warnings(action="error"):
         sweep([run], progress=False)
     complete = {"config.json", "provenance.json", "rounds.parquet", REWIND}
     assert {path.name for path in (results / run.key).iterdir() if not path.name.startswith("round_")} == complete
-
-
-def test_a_run_that_is_not_there_is_named(tiny: RunConfig, results: Path) -> None:
-    with pytest.raises(ConfigError, match=f"run {tiny.key} is not in {results}"):
-        load_model(tiny)
 
 
 def test_the_best_round_is_chosen_on_validation_alone() -> None:
@@ -256,9 +169,3 @@ def test_the_table_has_configuration_and_measures_a_row_a_run_and_round(tiny: Ru
     assert (table["corrupted_fraction"] - table["noise_rate"]).abs().max() < 0.001
     alone = pd.read_parquet(results / runs[0].key / "rounds.parquet")
     pd.testing.assert_frame_equal(alone, table[table["key"] == runs[0].key], check_dtype=False)
-
-
-def test_the_provenance_names_data_machine_and_versions(run: RunConfig, finished: Path) -> None:
-    (made,) = Store(finished).provenance(run)
-    assert made["data_sha256"] == data.load("digits").checksum() and made["device"]
-    assert made["versions"]["torch"] == version("torch") and made["python"] and made["started"]

@@ -1,0 +1,125 @@
+"""What the study's tests share."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from dsdlib import RunConfig, sweep
+from dsdlib.engine.loop import train
+from dsdlib.engine.rounds import run_rounds
+from dsdlib.engine.stack import Stack
+from dsdlib.study.store import Store
+
+USERS = """
+import torch
+from torch import nn
+
+
+def made(n, classes):
+    x = torch.randn(n, 4, generator=torch.Generator().manual_seed(n))
+    return x, torch.arange(n) % classes, x, torch.arange(n) % classes
+
+
+def two():
+    return made(40, 2)
+
+
+def three():
+    return made(40, 3)
+
+
+def three_numbers():
+    return 1, 2, 3
+
+
+def flat(input_shape, classes):
+    return nn.Sequential(nn.Linear(4, classes), nn.ReLU())
+
+
+def too_many(input_shape, classes):
+    return nn.Sequential(nn.Linear(4, classes + 1), nn.ReLU())
+
+
+def plain(input_shape, classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Linear(8, classes))
+
+
+def normed(input_shape, classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8, affine=False), nn.Linear(8, classes))
+"""
+
+
+class Stop(BaseException):
+    """In place of a killed process: nothing catches it."""
+
+
+@pytest.fixture
+def users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user's own module with data sets and networks, `users_own`."""
+    (tmp_path / "users_own.py").write_text(USERS)
+    monkeypatch.setitem(sys.modules, "users_own", None)  # so that it is forgotten afterwards
+    monkeypatch.delitem(sys.modules, "users_own")
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def alike() -> Callable[[pd.DataFrame, pd.DataFrame], None]:
+    """Assert that two tables hold the same numbers to the last bit, in whatever order; only the time may differ."""
+
+    def check(one: pd.DataFrame, other: pd.DataFrame) -> None:
+        tables = [table.drop(columns="seconds", errors="ignore") for table in (one, other)]
+        keys = [name for name in ("key", "round", "epoch") if name in one]
+        sorted_ = (table.sort_values(keys, ignore_index=True) for table in tables)
+        pd.testing.assert_frame_equal(*sorted_, check_exact=True, check_like=True, check_dtype=False)
+
+    return check
+
+
+@pytest.fixture
+def stacks(monkeypatch: pytest.MonkeyPatch) -> list[list[RunConfig]]:
+    """The stacks that are trained from now on, each as its runs."""
+    trained = []
+
+    def counting(stack: Stack, *more: Any) -> None:
+        trained.append(list(stack.configs))
+        run_rounds(stack, *more)
+
+    monkeypatch.setattr("dsdlib.study.worker.run_rounds", counting)
+    return trained
+
+
+@pytest.fixture(scope="session")
+def stop_after() -> Callable[..., None]:
+    """Sweep runs until that many rounds of one of them have been stored, then stop as if the process were killed."""
+
+    def stop(rounds: int, root: Path, *configs: RunConfig, **options: Any) -> None:
+        save = Store.save_round
+
+        def save_or_stop(store: Store, config: RunConfig, rows: list[dict], *more: object) -> None:
+            if len(rows) > rounds:
+                raise Stop
+            save(store, config, rows, *more)
+
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(Stop):
+            patch.setattr(Store, "save_round", save_or_stop)
+            sweep(configs, results=root, progress=False, **options)
+
+    return stop
+
+
+@pytest.fixture
+def begun(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What every training from now on begins with: weights, masks, buffers, recipe and number of steps."""
+    calls = []
+
+    def spy(network: Any, weights: Any, masks: Any, data: Any, recipe: Any, *more: Any) -> Any:
+        calls.append({"weights": weights * masks, "masks": masks, "buffers": network.buffers(), "recipe": recipe})
+        calls[-1]["start"] = recipe.first_step
+        return train(network, weights, masks, data, recipe, *more)
+
+    monkeypatch.setattr("dsdlib.engine.stack.train", spy)
+    return calls

@@ -1,0 +1,79 @@
+"""Timings, and what is made of them. No test asserts a speed."""
+
+import pytest
+import torch
+
+from dsdlib import RunConfig, data
+from dsdlib.engine.build import build
+from dsdlib.engine.device import PLAIN
+from dsdlib.engine.stack import Stack, State
+from dsdlib.noise import labels_for
+from dsdlib.study import performance
+
+CPU = torch.device("cpu")
+LENET = RunConfig(model_args={"width": 0.2}, epochs=3, milestones=(2,), rounds=4, amount=0.4, noise_rate=0.2)
+
+
+def test_a_race_times_both_ways_in_turn_and_keeps_the_runs_that_both_have_trained() -> None:
+    runs = LENET.vary(rounds=1).grid(seed=[0, 1])
+    times, rounds = performance.race(runs, LENET.vary(rounds=1).grid(seed=[0, 1, 2]), 3, CPU)
+    ways = ["conventional loop", "one stack", "sweep"]
+    assert times["way"].tolist() == ways * 3 and (times["seconds"] > 0).all()
+    assert rounds.groupby(["way", "seed"])["round"].apply(list).tolist() == [[0, 1]] * 4
+
+
+def test_a_state_is_pruned_to_its_largest_weights() -> None:
+    stack = Stack(LENET.grid(seed=[0, 1]), CPU)
+    state = performance.pruned(stack, stack.fresh(), 0.1)
+    kept = state.masks[:, stack.prunable] > 0
+    assert (kept.sum(1) == round(0.1 * stack.remaining[0])).all()
+    sizes = state.weights[:, stack.prunable].abs()
+    for size, keep in zip(sizes, kept, strict=True):
+        assert size[keep].min() >= size[~keep].max()
+
+
+def test_an_epoch_more_is_the_difference_of_a_long_and_a_short_training(monkeypatch) -> None:
+    stack, seen = Stack([LENET], CPU), []
+
+    def pretend(network, weights, masks, data, recipe, generators, engine):
+        seen.append((recipe.epochs, recipe.milestones, torch.get_num_threads()))
+
+    monkeypatch.setattr(performance, "train", pretend)
+    monkeypatch.setattr(performance, "timed", lambda work, device: (work(), (3.0 + 0.5 * seen[-1][0], None))[1])
+    before = torch.get_num_threads()
+    assert performance.epoch_seconds(stack, stack.fresh(), 4) == pytest.approx(0.5)
+    assert seen == [(1, (), 1), (5, (), 1)] and torch.get_num_threads() == before
+
+
+def test_timings_are_tidy_tables() -> None:
+    sizes = performance.Bench(LENET, CPU, PLAIN, 1, 2).sizes([1, 3])
+    assert sizes[["runs", "repeat"]].to_numpy().tolist() == [[1, 0], [1, 1], [3, 0], [3, 1]]
+    weights = 4 * sum(p.numel() for p in build(LENET).parameters())
+    assert (sizes["memory"] >= weights).all()
+    thin = performance.Bench(LENET, CPU, PLAIN, 1, 2).densities(2, [1.0, 0.05])
+    assert len(thin) == 2 * 2 * 2 and set(thin["way"]) == {"dense products", "what is left"}
+    wide = performance.Bench(LENET, CPU, PLAIN, 1, 1).widths(1, [0.1, 0.2])
+    assert wide["width"].tolist() == [0.1, 0.2]
+    n = len(labels_for(LENET, data.load("digits")).train_rows)
+    flops = 2 * n * (2 * 64 * 30 + 3 * 30 * 10 + 3 * 10 * 10)  # a multiply-add is two operations, a step three passes
+    assert wide["rate"][0] * wide["seconds"][0] == pytest.approx(flops)
+
+
+def test_both_ways_of_a_density_start_from_the_same_pruned_networks(monkeypatch) -> None:
+    seen = []
+
+    def watch(stack: Stack, state: State, epochs: int, engine) -> float:
+        seen.append((engine.sparse, float(state.masks[:, stack.prunable].mean()), state.weights.sum().item()))
+        return 1.0
+
+    monkeypatch.setattr(performance, "epoch_seconds", watch)
+    performance.Bench(LENET, CPU, PLAIN, 1, 1).densities(2, [0.5, 0.02])
+    (dense, left), (thin_dense, thin_left) = seen[:2], seen[2:]
+    assert [dense[0], left[0]] == [thin_dense[0], thin_left[0]] == [False, True]
+    assert dense[1:] == left[1:] and thin_dense[1:] == thin_left[1:]
+    assert dense[1] == pytest.approx(0.5, abs=1e-3) and thin_dense[1] == pytest.approx(0.02, abs=1e-3)
+
+
+def test_the_machines_own_rate_counts_a_multiply_add_twice(monkeypatch) -> None:
+    monkeypatch.setattr(performance, "timed", lambda work, device: (0.5, work()))
+    assert performance.product_rate(CPU, size=100) == pytest.approx(2 * 100**3 / 0.5)

@@ -1,0 +1,303 @@
+"""Stopped and killed sweeps are resumed; complete runs are retrained beside the old ones; processes share a store."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+from torch.nn.utils import parameters_to_vector
+
+from dsdlib import RunConfig, load_history, load_model, sweep
+from dsdlib.study.files import write_whole
+from dsdlib.study.store import Store
+
+LENET = RunConfig(epochs=2, milestones=(1,), rounds=2, noise_rate=0.2, model_args={"width": 0.1})
+
+
+VGG = LENET.vary(model="vgg_like", model_args={"depth": 2, "width": 4}, batch_size=256)
+
+
+# Layers of 19,200 and 30,000 weights, of which 9% and then 0.8% are left: they are trained by sparse products.
+THIN = LENET.vary(model_args={}, epochs=1, milestones=(), amount=0.91, batch_size=256)
+
+
+SHORT = LENET.vary(epochs=1, milestones=())
+
+
+ALL = range(9)  # rounds whose weights are to be kept
+
+
+def swept(*configs, keep=ALL, **options):
+    return sweep(configs, keep=keep, progress=False, **options)
+
+
+def same_weights(config, one, other):
+    """Of all rounds, weights, masks and BatchNorm's statistics."""
+    for round_ in range(config.rounds + 1):
+        a, b = (Store(root).tensors(config, round_) for root in (one, other))
+        assert a.keys() == b.keys() and all(torch.equal(part, b[name]) for name, part in a.items())
+
+
+def vector(network):
+    return parameters_to_vector(network.parameters()).detach().clone()
+
+
+# Stopped and resumed ------------------------------------------------------------------------------------------------
+
+
+ONE_SHOT = SHORT.vary(schedule="one_shot")
+
+
+ONE_SHOT_VGG = VGG.vary(schedule="one_shot", epochs=1, milestones=())
+
+
+RESUMED = {
+    "one shot": ONE_SHOT,
+    "gradient": ONE_SHOT.vary(criterion="gradient", scope="layer"),
+    "rewound": ONE_SHOT.vary(retraining="weight_rewinding", rewind_iteration=5),
+    "thin": THIN.vary(schedule="one_shot"),
+    "vgg": ONE_SHOT_VGG.vary(criterion="random"),
+    "vgg rewound": ONE_SHOT_VGG.vary(retraining="weight_rewinding", rewind_iteration=3),
+    "iterative Adam": LENET.vary(optimizer="adam", lr=0.001, retrain_epochs=3),
+    "iterative thin": THIN.vary(scope="layer", criterion="random"),
+    "iterative vgg": VGG.vary(epochs=1, milestones=(), criterion="gradient", scope="layer"),
+}
+
+
+@pytest.mark.parametrize("run", RESUMED.values(), ids=RESUMED)
+def test_stopped_in_every_round_a_run_goes_on_to_the_same_bits_and_the_same_history(
+    run, begun, tmp_path, alike, stop_after
+):
+    keep, root = [*ALL, "history"], tmp_path / "stopped"
+    whole = swept(run, keep=keep, results=tmp_path / "whole")
+    for rounds in (1, 2):
+        stop_after(rounds, root, run, keep=keep)
+        assert Store(root).rounds_done(run) == rounds
+    alike(swept(run, keep=keep, results=root), whole)
+    assert len(begun) == 3 + 2 + 2 + 1  # no round that was saved is trained again
+    same_weights(run, root, tmp_path / "whole")
+    alike(load_history([run], root), load_history([run], tmp_path / "whole"))
+
+
+def test_a_stopped_one_shot_run_goes_on_where_only_some_weights_were_kept(begun, tmp_path, alike, stop_after):
+    run = LENET.vary(schedule="one_shot", rounds=4)
+    whole = swept(run, keep=(), results=tmp_path / "whole")
+    stop_after(4, tmp_path / "stopped", run, keep=())
+    assert len(list((tmp_path / "stopped" / run.key).glob("round_*"))) < 4
+    begun.clear()
+    alike(swept(run, keep=(), results=tmp_path / "stopped"), whole)
+    assert len(begun) == 1  # the last round alone
+
+
+class Stop(BaseException):
+    """In place of a killed process: nothing catches it."""
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("changes", [{"retraining": "weight_rewinding", "rewind_iteration": 5}, {}])
+def test_stopped_at_any_write_a_sweep_goes_on_to_the_same_table(
+    changes: dict[str, Any], moment: str, tiny: RunConfig, tmp_path: Path, monkeypatch: Any, alike: Any
+) -> None:
+    runs = tiny.vary(**changes).grid(seed=[0, 1])
+    undisturbed = sweep(runs, results=tmp_path / "undisturbed", progress=False)
+    write, countdown, written = write_whole, 0, []
+
+    def write_or_stop(path: Path, how: Any) -> None:
+        nonlocal countdown
+        countdown -= 1
+        if countdown == 0 and moment == "before":
+            raise Stop
+        write(path, how)
+        written.append(path.name)
+        if countdown == 0:
+            raise Stop
+
+    for room in ("files", "store"):
+        monkeypatch.setattr(f"dsdlib.study.{room}.write_whole", write_or_stop)
+    for number in range(1, 99):
+        countdown, store = number, tmp_path / f"stopped-{number}"
+        try:
+            sweep(runs, results=store, progress=False)
+        except Stop:
+            done = sum(Store(store).rounds_done(run) for run in runs)
+            written.clear()
+            with warnings.catch_warnings(action="error"):
+                alike(sweep(runs, results=store, progress=False), undisturbed)
+            assert written.count("rounds.parquet") == len(undisturbed) - done, "no round is trained twice"
+        else:
+            break
+    assert number == 1 + 2 * (2 + 2 * 3 + ("rewind_iteration" in changes))
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+
+from dsdlib import RunConfig, sweep
+
+if __name__ == "__main__":
+    runs = [RunConfig.model_validate_json(line) for line in Path(sys.argv[1]).read_text().splitlines()]
+    sweep(runs, jobs=int(sys.argv[2]), stack_size=2, results=sys.argv[3])
+"""
+
+
+@pytest.fixture(scope="module")
+def slow(tiny: RunConfig) -> RunConfig:
+    """A run of some tenths of a second a round."""
+    return tiny.vary(model_args={"depth": 2, "width": 100}, epochs=8, rounds=7)
+
+
+def start(runs: list[RunConfig], jobs: int, store: Path) -> subprocess.Popen:
+    """A process of its own, leader of a group, that sweeps these runs."""
+    script, lines = store.parent / "script.py", store.parent / "runs.jsonl"
+    script.write_text(SCRIPT)
+    lines.write_text("\n".join(run.model_dump_json() for run in runs))
+    command = [sys.executable, script, lines, str(jobs), store]
+    return subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize(
+    ("changes", "jobs", "kills"),
+    [
+        ({"retraining": "weight_rewinding", "rewind_iteration": 9}, 1, 2),
+        ({"retraining": "lr_rewinding"}, 1, 2),
+        ({"retraining": "finetune"}, 2, 1),
+    ],
+)
+def test_killed_a_sweep_goes_on_to_the_same_table(
+    changes: dict[str, Any], jobs: int, kills: int, slow: RunConfig, results: Path, tmp_path: Path, alike: Any
+) -> None:
+    runs = slow.vary(**changes).grid(seed=[0, 1, 2, 3])
+    store, done, total = Store(results), 0, len(runs) * (slow.rounds + 1)
+    for _ in range(kills):
+        process, before = start(runs, jobs, results), done
+        while done < before + 2:
+            assert process.poll() is None, "it ended before it could be killed"
+            time.sleep(0.01)
+            done = sum(store.rounds_done(run) for run in runs)
+        time.sleep(random.uniform(0, 0.2))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        with warnings.catch_warnings(action="error"):
+            done = len(store.table(runs))
+        assert before + 2 <= done < total
+    with warnings.catch_warnings(action="error"):
+        table = sweep(runs, progress=False)
+    alike(table, sweep(runs, results=tmp_path / "undisturbed", progress=False))
+    assert not list(results.glob("*damaged*"))
+
+
+def test_workers_do_not_outlive_their_sweep_by_more_than_a_round(slow: RunConfig, results: Path) -> None:
+    runs = slow.vary(epochs=60, rounds=9).grid(seed=[0, 1, 2, 3])
+    store, process = Store(results), start(runs, 2, results)
+    while sum(store.rounds_done(run) for run in runs) < 2:
+        assert process.poll() is None, "it ended before it could be killed"
+        time.sleep(0.01)
+    workers = psutil.Process(process.pid).children(recursive=True)
+    os.kill(process.pid, signal.SIGKILL)  # the sweep alone
+    process.wait()
+    gone, alive = psutil.wait_procs(workers, timeout=60)
+    assert len(gone) >= 2 and not alive
+    assert sum(store.rounds_done(run) for run in runs) < len(runs) * 10
+
+
+def test_two_processes_may_sweep_the_same_runs_at_once(
+    tiny: RunConfig, results: Path, tmp_path: Path, alike: Any, stacks: Any
+) -> None:
+    runs = tiny.grid(seed=range(6))
+    processes = [start(order, 1, results) for order in (runs, runs)]
+    assert [process.wait(timeout=100) for process in processes] == [0, 0]
+    table = sweep(runs, progress=False)
+    assert stacks == []
+    alike(table, sweep(runs, results=tmp_path / "undisturbed", progress=False))
+
+
+# Complete runs, trained again ---------------------------------------------------------------------------------------
+
+
+def again(results):
+    return [path.name for path in (results / ".again").iterdir() if path.name != ".locks"]
+
+
+def test_a_complete_run_stays_as_it_is_until_it_has_been_trained_again(tiny, results, monkeypatch, alike):
+    """Another notebook may be reading it; what was kept of it before is kept again."""
+    run = tiny.vary(rounds=3)
+    table, store = swept(run, keep=[1, "history"]), Store(results)
+    history, seen = load_history([run]), []
+    real = Store.save_round
+
+    def watched(self, *arguments):
+        seen.append((len(store.rows(run)), store.tensors(run, 1).keys(), len(store.history(run))))
+        return real(self, *arguments)
+
+    monkeypatch.setattr(Store, "save_round", watched)
+    alike(swept(run, keep=[2]), table)
+    assert len(seen) == 4 and {(rows, epochs) for rows, _, epochs in seen} == {(4, 4)}
+    assert {1, 2} <= store.kept(run) and "history" in store.kept(run)
+    alike(load_history([run]), history)
+    assert again(results) == []
+
+
+def test_a_run_stopped_while_it_is_trained_again_goes_on_and_keeps_the_old_one_meanwhile(
+    tiny, results, stacks, alike, stop_after
+):
+    run = tiny.vary(rounds=3)
+    table = swept(run, keep=())
+    stop_after(2, results, run, keep=[1])
+    alike(swept(run, keep=()), table)  # nothing is wanted that it lacks
+    stacks.clear()
+    alike(swept(run, keep=[1]), table)
+    assert 1 in Store(results).kept(run)
+
+
+@pytest.mark.parametrize("moved", [0, 1, 3, 5])
+def test_a_kill_while_a_run_takes_the_old_ones_place_loses_nothing(moved, tiny, results, stacks, monkeypatch, alike):
+    """Killed after so many of its files were moved."""
+    run = tiny.vary(rounds=3)
+    table = swept(run, keep=())
+    real, done = Path.replace, []
+
+    def replace(self, target):
+        if self.parent.parent.name == ".again" and not self.name.endswith(".part"):
+            if len(done) == moved:
+                raise Stop
+            done.append(self)
+        return real(self, target)
+
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        patch.setattr(Path, "replace", replace)
+        swept(run, keep=[1, "history"])
+    alike(sweep([run], progress=False), table)
+    stacks.clear()
+    alike(swept(run, keep=[1, "history"]), table)
+    store = Store(results)
+    assert {1, "history"} <= store.kept(run)
+    assert len(load_history([run])) == 4
+    assert load_model(run, 1) is not None
+
+
+def test_what_was_begun_again_with_other_data_is_not_gone_on_with(tiny, results, stop_after):
+    run = tiny.vary(rounds=3)
+    swept(run, keep=())
+    stop_after(2, results, run, keep=[1])
+    file = results / ".again" / run.key / "provenance.json"
+    file.write_text(json.dumps([json.loads(file.read_text())[0] | {"data_sha256": "another"}]))
+    with pytest.warns(UserWarning, match="data_sha256 is no longer what it was"):
+        swept(run, keep=[1])
+    assert 1 in Store(results).kept(run)
+
+
+def test_a_run_that_goes_on_keeps_what_was_kept_of_it(tiny, results, stop_after):
+    run = tiny.vary(rounds=3)
+    stop_after(3, results, run, keep=[1, "history"])
+    swept(run, keep=())
+    assert {1, "history"} <= Store(results).kept(run)
