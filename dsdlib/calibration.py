@@ -1,4 +1,4 @@
-"""Calibration: does a network that is 80% sure answer 80% of the images correctly?"""
+"""Calibration: does a network classify 80% of those images correctly of which it is 80% certain?"""
 
 import torch
 from torch import Tensor
@@ -7,10 +7,11 @@ from torch import Tensor
 def calibration_error(confidence: Tensor, correct: Tensor, bins: int = 15) -> Tensor:
     """The expected calibration error (Guo et al. 2017, "On Calibration of Modern Neural Networks", equation 3).
 
-    The samples of a run are sorted into bins of equal width by their confidence: bin b holds (b/bins, (b+1)/bins].
-    The error is the mean over samples of |accuracy − mean confidence| of their bin, a fraction between 0 and 1.
-    ``confidence`` is (runs, n), the largest probability of each answer; ``correct`` (runs, n) bool says whether that
-    answer was right. Returns (runs,) in float64: not a number for a run without samples, or with such a confidence.
+    ``confidence`` (runs, n) is the largest softmax probability of each sample, and ``correct`` (runs, n) bool says
+    whether the class with that probability is the label. A run's samples are sorted by their confidence into bins of
+    equal width; bin b holds (b/bins, (b+1)/bins]. The error is the mean over samples of |accuracy − mean confidence| of
+    their bin, a fraction between 0 and 1. Returns (runs,) in float64, which is not a number for a run that has no
+    samples or a confidence that is not a number.
     """
     runs, n = confidence.shape
     gaps = correct.double() - confidence.double()

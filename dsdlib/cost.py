@@ -1,25 +1,26 @@
-"""Training cost in FLOPs, by one convention: DSD2's, in which a multiply-add counts once.
+"""Training cost in FLOPs, by the convention of DSD2, in which a multiply-add counts once.
 
-A forward pass costs its multiply-adds (torch's own counter), 5 for each element that passes a BatchNorm and 1 for each
-that enters an average pool; a training step costs three forward passes. Pruned weights are not discounted; beside it
-stands the figure in which they are.
+A forward pass costs its multiply-adds, as PyTorch's counter finds them, 5 for each element of a BatchNorm's output and
+1 for each element of an average pool's input. A training step costs three forward passes. By this convention pruned
+weights cost as much as others; with masks, `training_flops` counts them as free instead.
 """
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from dsdlib.pruning import LAYERS
-
-BATCHNORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-
+from dsdlib.models import BATCHNORMS, WEIGHTED
 
 AVERAGE_POOLS = (nn.AvgPool1d, nn.AvgPool2d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d)
 
 
 @torch.no_grad()
 def forward_cost(network: nn.Module, input_shape: tuple[int, ...]) -> tuple[dict[str, int], int]:
-    """Of one sample: multiply-adds of each convolution and linear layer, by its weight's name; other operations."""
+    """The cost of one sample's forward pass in evaluation mode.
+
+    Returns the multiply-adds of each convolution and linear layer by the name of its weight, and the number of all
+    other operations.
+    """
     other = 0
 
     def count(module, inputs, output):
@@ -42,7 +43,7 @@ def forward_cost(network: nn.Module, input_shape: tuple[int, ...]) -> tuple[dict
         key = {n: f"{type(network).__name__}.{n}".removesuffix(".") for n in names}
         return {n: sum(flops.get(key[n], {}).values()) // 2 for n in names}
 
-    layers, pools = counted_in(LAYERS), counted_in(AVERAGE_POOLS)
+    layers, pools = counted_in(WEIGHTED), counted_in(AVERAGE_POOLS)
     other += counter.get_total_flops() // 2 - sum(layers.values()) - sum(pools.values())
     return {f"{name}.weight".removeprefix("."): cost for name, cost in layers.items()}, other
 
@@ -50,8 +51,11 @@ def forward_cost(network: nn.Module, input_shape: tuple[int, ...]) -> tuple[dict
 def training_flops(
     layers: dict[str, int], other: int, samples: int, masks: dict[str, Tensor] | None = None
 ) -> float | Tensor:
-    """FLOPs of training on ``samples`` inputs (epochs × training images). With ``masks``, each (runs, *shape), pruned
-    weights cost nothing, and the answer is (runs,)."""
+    """FLOPs of training on ``samples`` inputs (epochs × training images), a number.
+
+    ``layers`` and ``other`` are what `forward_cost` returns. With ``masks`` by weight, each (runs, *shape), pruned
+    weights cost nothing, and the result is (runs,).
+    """
     if masks is None:
         return 3.0 * samples * (sum(layers.values()) + other)
     alive = sum(cost * masks[name].flatten(1).double().mean(1) for name, cost in layers.items())

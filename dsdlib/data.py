@@ -1,7 +1,7 @@
-"""Data sets by name → tensors in memory; each run's own split and noisy labels; augmentation on the device.
+"""Data sets by name, as tensors in memory, and the augmentation of images.
 
-The data folder is the environment variable ``DSDLIB_DATA``, else this user's cache folder. ``python -m dsdlib.data
-mnist`` downloads a data set into it.
+Files are looked for in the data folder: the environment variable ``DSDLIB_DATA``, or else this user's cache folder.
+``python -m dsdlib.data mnist`` downloads a data set into it.
 """
 
 import argparse
@@ -26,17 +26,14 @@ from torch.nn.functional import pad
 from dsdlib.config import ConfigError
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-
 TORCHVISION = {"mnist": "MNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100", "flowers102": "Flowers102"}
-
-
 ALLOWED = f"digits, {', '.join(TORCHVISION)}, folder:NAME, module:function"
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images (n, channels, height, width), or any float32 inputs (n, …), and true labels (n,) as int64."""
+    """Training and test data: inputs (n, …) in float32, which for images are (n, channels, height, width), and true
+    labels (n,) in int64. ``superclass`` (classes,) holds the super-class of each class, if there are any."""
 
     name: str
     class_names: tuple[str, ...]
@@ -55,7 +52,7 @@ class Dataset:
         return tuple(self.train_x.shape[1:])
 
     def checksum(self) -> str:
-        """SHA-256 of the tensors, as the networks see them."""
+        """The SHA-256 sum of the four tensors."""
         return _checksum(self)
 
 
@@ -67,15 +64,20 @@ def _checksum(dataset: Dataset) -> str:
     return digest.hexdigest()
 
 
-Dataset.__hash__ = object.__hash__  # by identity: a data set is loaded once and never changed
+Dataset.__hash__ = object.__hash__  # the identity, since a data set is loaded once and never changed
 
 
 def data_folder() -> Path:
+    """The folder with the files of data sets."""
     return Path(os.environ.get("DSDLIB_DATA") or platformdirs.user_cache_path("dsdlib")).expanduser()
 
 
 def load(name: str) -> Dataset:
-    """A data set by name. Raises `ConfigError` that says where it looked and what to do when it is not there."""
+    """The data set of that name: one of `ALLOWED`.
+
+    Raises `ConfigError` for an unknown name, for data that are not on this machine, with the folder and the command
+    that downloads them, and for data that no run can use.
+    """
     return _load(name, data_folder())
 
 
@@ -93,7 +95,8 @@ def _load(name: str, root: Path) -> Dataset:
 
 
 def _digits() -> Dataset:
-    """1,297 training and 500 test images of 8×8, the same for every seed, by the training images' mean and std."""
+    """scikit-learn's digits: 1,297 training and 500 test images of 8×8, the same for every seed, normalised by the mean
+    and standard deviation of the training images."""
     bunch = load_digits()
     labels = torch.from_numpy(bunch.target).long()
     train, test = train_test_split(np.arange(len(labels)), test_size=500, random_state=0, stratify=bunch.target)
@@ -125,7 +128,8 @@ def _torchvision(name: str, root: Path, download: bool = False) -> Dataset:
 
 
 def _normalised(images: Any) -> torch.Tensor:
-    """uint8 images, (n, h, w) or (n, h, w, 3) → float32 (n, channels, h, w), by MNIST's or ImageNet's mean and std."""
+    """uint8 images (n, h, w) or (n, h, w, 3) as float32 (n, channels, h, w), normalised by the mean and standard
+    deviation of MNIST (grey images) or ImageNet (colour images)."""
     images = torch.as_tensor(images)
     grey = images.ndim == 3
     images = images.unsqueeze(1) if grey else images.permute(0, 3, 1, 2)
@@ -135,7 +139,7 @@ def _normalised(images: Any) -> torch.Tensor:
 
 
 def _flowers(split: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """DSD2's preparation: the shorter side to 156 pixels, the central 128×128."""
+    """Images and labels, prepared as in DSD2: the shorter side resized to 156 pixels, the central 128×128 cut out."""
     from torchvision.transforms import functional as F
 
     images = [np.asarray(F.center_crop(F.resize(image, 156), 128)) for image, _ in split]
@@ -143,7 +147,7 @@ def _flowers(split: Any) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _superclasses(root: Path) -> np.ndarray:
-    """CIFAR-100's 20 super-classes, by class (100,), from the data set's own file."""
+    """The super-class (0 to 19) of each of CIFAR-100's 100 classes, (100,), from the data set's own file."""
     with (root / "cifar-100-python" / "train").open("rb") as file:
         entry = pickle.load(file, encoding="latin1")
     superclass = np.zeros(100, dtype=int)
@@ -152,7 +156,7 @@ def _superclasses(root: Path) -> np.ndarray:
 
 
 def _folder(name: str, root: Path) -> Dataset:
-    """Any image folder with train/<class>/* and test/<class>/*, images of one size, ordered by file name."""
+    """An image folder with train/<class>/* and test/<class>/*: images of one size, in the order of file names."""
     from torchvision.datasets import ImageFolder
 
     for part in ("train", "test"):
@@ -180,7 +184,7 @@ def _images(part: Any) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def import_object(path: str, what: str) -> Callable[..., Any]:
-    """``package.module:name`` → the object. Raises `ConfigError` that names the path."""
+    """The object at ``package.module:name``. Raises `ConfigError` with the path if it cannot be imported."""
     module, _, attribute = path.partition(":")
     try:
         return getattr(importlib.import_module(module), attribute)
@@ -189,7 +193,8 @@ def import_object(path: str, what: str) -> Callable[..., Any]:
 
 
 def _users(name: str) -> Dataset:
-    """A user's own: a function that returns train inputs, train labels, test inputs, test labels."""
+    """A user's own data: ``module:function``, a function that returns four tensors: training inputs (n, …), training
+    labels (n,), test inputs and test labels."""
     parts = import_object(name, "dataset")()
     if not isinstance(parts, tuple | list) or len(parts) != 4 or not all(torch.is_tensor(part) for part in parts):
         raise ConfigError(f"dataset = {name!r}: must return four tensors: train x, train y, test x, test y")
@@ -207,7 +212,11 @@ def _users(name: str) -> Dataset:
 
 
 def augmented(images: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
-    """Each image (n, c, h, w) moved by up to 4 pixels, zeros moving in, and mirrored or not: random crop and flip."""
+    """Random crop and horizontal flip of each image (n, c, h, w), each with draws of its own.
+
+    An image is padded by 4 pixels of zeros on each side, and an area of its size is cut out at a random place and
+    mirrored with probability 1/2.
+    """
     n, _, height, width = images.shape
     down, across = torch.randint(0, 9, (2, n, 1, 1, 1), generator=rng).to(images.device)
     mirror = torch.randint(0, 2, (n, 1, 1, 1), generator=rng).bool().to(images.device)

@@ -1,4 +1,4 @@
-"""The papers' networks, built by name; a user's own by import path."""
+"""The papers' networks and their initialisations, built by name, and a user's own networks, built by import path."""
 
 from collections.abc import Callable
 from inspect import signature
@@ -13,16 +13,19 @@ from dsdlib.config import ConfigError
 from dsdlib.data import import_object
 from dsdlib.seeding import torch_generator
 
+WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+BATCHNORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
 
 @validate_call
 def mlp(input_shape: tuple[int, ...], classes: int, depth: PositiveInt = 2, width: PositiveInt = 300) -> nn.Sequential:
-    """``depth`` hidden layers of ``width`` neurons."""
+    """A fully connected ReLU network with ``depth`` hidden layers of ``width`` neurons each."""
     return _fully_connected(input_shape, classes, [width] * depth)
 
 
 @validate_call
 def lenet_300_100(input_shape: tuple[int, ...], classes: int, width: PositiveFloat = 1.0) -> nn.Sequential:
-    """LeNet-300-100, both hidden layers scaled by ``width``."""
+    """LeNet-300-100: hidden layers of 300 and 100 ReLU neurons, both multiplied by ``width`` and rounded."""
     return _fully_connected(input_shape, classes, [max(1, round(300 * width)), max(1, round(100 * width))])
 
 
@@ -36,8 +39,13 @@ def _fully_connected(input_shape: tuple[int, ...], classes: int, hidden: list[in
 def vgg_like(
     input_shape: tuple[int, ...], classes: int, depth: PositiveInt = 5, width: PositiveInt = 32
 ) -> nn.Sequential:
-    """DSD2's VGG-like: ``depth`` blocks of 2 × [convolution 3×3, ReLU, BatchNorm] and a max-pool, ``width``
-    channels in the first block and twice as many in each next; pooled to 7×7; one linear layer."""
+    """The VGG-like network of DSD2 (Quétu & Tartaglione 2024).
+
+    It has ``depth`` blocks. Each is twice a 3×3 convolution, a ReLU and a BatchNorm, followed by a 2×2 max-pool. The
+    first block has ``width`` channels and every other block twice as many as the one before. The maps are then pooled
+    to 7×7 by averaging and classified by one linear layer. Raises `ConfigError` for inputs that are not images and for
+    images too small for so many blocks.
+    """
     if len(input_shape) != 3:
         raise ConfigError(f"model = 'vgg_like': takes images (channels, height, width), not {input_shape}")
     side = min(input_shape[1:])
@@ -54,7 +62,10 @@ def vgg_like(
 
 
 class Pool(nn.AdaptiveAvgPool2d):
-    """The same, square; where it enlarges, by one product with a small matrix, as PyTorch's own is slow there."""
+    """`nn.AdaptiveAvgPool2d` with a square output.
+
+    Where the output is larger than the input, PyTorch's own is slow, and one product with a small matrix replaces it.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
@@ -65,7 +76,7 @@ class Pool(nn.AdaptiveAvgPool2d):
 
 
 def _means(size: int, out: int, device: torch.device) -> Tensor:
-    """(out, size): the averaging windows of adaptive pooling, of one dimension."""
+    """The windows of adaptive average pooling in one dimension: (out, size), each row the weights of one mean."""
     position, window = torch.arange(size, device=device), torch.arange(out, device=device).unsqueeze(1)
     inside = (position >= window * size // out) & (position < -(-(window + 1) * size // out))
     return inside / inside.sum(1, keepdim=True)
@@ -73,7 +84,7 @@ def _means(size: int, out: int, device: torch.device) -> Tensor:
 
 @validate_call
 def resnet18(input_shape: tuple[int, ...], classes: int, maxpool: StrictBool = True) -> nn.Module:
-    """ResNet-18 with a 3×3 stride-1 stem; the max-pool kept (DSD2) or removed (He et al. 2022)."""
+    """ResNet-18 with a 3×3 stem of stride 1; its max-pool is kept (DSD2) or removed (He et al. 2022)."""
     from torchvision.models import resnet18 as torchvision_resnet18  # here, as it takes a second to import
 
     network = torchvision_resnet18(num_classes=classes)
@@ -85,11 +96,12 @@ def resnet18(input_shape: tuple[int, ...], classes: int, maxpool: StrictBool = T
 
 @validate_call
 def resnet20(input_shape: tuple[int, ...], classes: int, width: PositiveInt = 16) -> nn.Sequential:
-    """The CIFAR ResNet-20 of He et al. 2016 (section 4.2): a 3×3 stem, three stages of three blocks with ``width``, 2
-    and 4 times as many filters, a global average pool and a linear layer.
+    """The CIFAR ResNet-20 of He et al. 2016 (section 4.2), as in the program of Chang et al. 2021.
 
-    Details as in the code of Chang et al. 2021: convolutions have biases, and where a stage begins with another shape
-    the shortcut is a 1×1 convolution without BatchNorm. That code pools 3×3 windows before the linear layer, though.
+    It has a 3×3 stem, three stages of three residual blocks with ``width``, 2·``width`` and 4·``width`` filters, a
+    global average pool and a linear layer. As in that program, convolutions have biases, and the shortcut is a 1×1
+    convolution without BatchNorm where a block changes the shape. That program, however, pools windows of 3×3 before
+    the linear layer.
     """
     if len(input_shape) != 3:
         raise ConfigError(f"model = 'resnet20': takes images (channels, height, width), not {input_shape}")
@@ -104,7 +116,7 @@ def resnet20(input_shape: tuple[int, ...], classes: int, width: PositiveInt = 16
 
 
 class Residual(nn.Module):
-    """Two 3×3 convolutions beside a shortcut, which is a 1×1 convolution where the shape changes."""
+    """Two 3×3 convolutions, added to a shortcut, which is a 1×1 convolution where the block changes the shape."""
 
     def __init__(self, channels: int, out: int, stride: int):
         super().__init__()
@@ -123,15 +135,7 @@ class Residual(nn.Module):
 
 
 NAMED = (lenet_300_100, mlp, vgg_like, resnet18, resnet20)
-
-
 MODELS: dict[str, Callable[..., nn.Module]] = {factory.__name__: factory for factory in NAMED}
-
-
-WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
-
-
-BATCHNORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 @torch.no_grad()
@@ -139,12 +143,12 @@ def initialise(network: nn.Module, initialisation: str) -> None:
     """Draw the parameters of a network's convolutions, linear layers and BatchNorms anew, in place.
 
     ``pytorch`` keeps what the constructors drew.
-    ``he2022`` (He et al. 2022): every weight normal with variance 2/fan_in, the output layer's included; BatchNorm
-    weights uniform in (0, 1); all biases zero. (For linear biases that is what the paper says; its published code
-    leaves PyTorch's.) The weights of a linear layer are √6 times as large as by PyTorch's default.
-    ``dsd2`` (Quétu & Tartaglione 2024): convolutions without bias, which are those of the ResNets, normal with variance
-    2/fan_out; BatchNorm weights one and biases zero; all others PyTorch's default.
-    ``chang2021`` (Chang et al. 2021): Keras's defaults, that is, Glorot uniform weights and zero biases.
+    ``he2022`` (He et al. 2022): every weight, the output layer's included, is normal with variance 2/fan_in; BatchNorm
+    weights are uniform in (0, 1); all biases are zero. (For linear biases the paper says so; its published program
+    leaves PyTorch's default.) The weights of a linear layer are √6 times as large as by PyTorch's default.
+    ``dsd2`` (Quétu & Tartaglione 2024): the weights of convolutions without bias, which are those of the ResNets, are
+    normal with variance 2/fan_out; BatchNorm weights are one and biases zero; all others are PyTorch's default.
+    ``chang2021`` (Chang et al. 2021): weights are Glorot uniform and biases zero, as by Keras's defaults.
     """
     if initialisation == "pytorch":
         return
@@ -181,11 +185,11 @@ def build(
     draw: int = 0,
     initialisation: str = "pytorch",
 ) -> nn.Module:
-    """A freshly initialised network on the CPU, the same for the same seed and draw.
+    """A freshly initialised network on the CPU, which is the same for the same seed and draw.
 
-    ``model`` is a name or ``module:factory``; a factory takes the input shape, the number of classes and the model's
-    arguments. ``initialisation`` names a distribution of `initialise`. Raises `ConfigError` for a name or an argument
-    that there is not.
+    ``model`` is one of `MODELS` or ``module:factory``. A factory takes the input shape, the number of classes and the
+    model's ``arguments``, and returns an `nn.Module`. ``draw`` counts a run's re-initialisations. ``initialisation``
+    names a distribution of `initialise`. Raises `ConfigError` for an unknown name or argument.
     """
     if model in MODELS:
         factory = MODELS[model]

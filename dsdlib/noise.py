@@ -1,4 +1,8 @@
-"""Label noise: some training labels made wrong, by an exact count (He et al. 2022, section 3)."""
+"""Label noise, and the split and labels of a run.
+
+`corrupt` makes an exact number of labels wrong (He et al. 2022, section 3). `labels_for` draws a run's validation split
+from its training data and gives both parts their labels: the true ones with noise, or labels that people gave.
+"""
 
 from dataclasses import dataclass
 
@@ -10,7 +14,7 @@ from dsdlib.config import ConfigError, RunConfig
 from dsdlib.data import Dataset, data_folder
 from dsdlib.seeding import numpy_generator
 
-# He et al. 2022: mistakes that people make, by class name. A class not named keeps its labels.
+# Asymmetric noise of He et al. 2022, by class name: mistakes that people make. Other classes keep their labels.
 ASYMMETRIC = (
     {"2": "7", "3": "8", "5": "6", "6": "5"},
     {"truck": "automobile", "bird": "airplane", "deer": "horse", "cat": "dog", "dog": "cat"},
@@ -25,11 +29,13 @@ def corrupt(
     confusions: dict[int, int],
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """A copy of ``labels`` (n,) with noise of a kind at a rate.
+    """A copy of ``labels`` (n,) with noise of a kind at a rate between 0 and 1.
 
-    symmetric: exactly round(rate·n) labels become another class, never the true one. uniform: as many are drawn
-    anew over all classes, so that about rate·(1 − 1/classes) end up wrong. pairflip: in each class exactly
-    round(rate·n_class) become the next class. asymmetric: likewise, along ``confusions`` (class → class).
+    ``symmetric``: exactly round(rate·n) labels are changed, each to another class, drawn uniformly.
+    ``uniform``: exactly round(rate·n) labels are drawn anew, uniformly over all classes, so that a share of about
+    rate·(1 − 1/classes) ends up wrong.
+    ``pairflip``: in each class, exactly round(rate·n_class) labels become the next class.
+    ``asymmetric``: in each class of ``confusions`` (class → class), as many become the class that it maps to.
     """
     noisy = labels.copy()
     if kind == "symmetric":
@@ -54,8 +60,11 @@ def _flip(labels: np.ndarray, noisy: np.ndarray, to: dict[int, int], rate: float
 
 
 def confusions(class_names: tuple[str, ...], superclass: np.ndarray | None) -> dict[int, int]:
-    """Which class is taken for which: by name for digits and CIFAR-10, and within the super-class (classes,) where
-    there are any (CIFAR-100: the next class of the same super-class). Empty where nothing is known."""
+    """The class that each class becomes by asymmetric noise.
+
+    With ``superclass`` (classes,), as in CIFAR-100, it is the next class of the same super-class. For digits and
+    CIFAR-10, which are recognised by their class names, it is `ASYMMETRIC`. For other data the result is empty.
+    """
     if superclass is not None:
         groups = [np.flatnonzero(superclass == s) for s in np.unique(superclass)]
         return {int(a): int(b) for group in groups for a, b in zip(group, np.roll(group, -1), strict=True)}
@@ -68,20 +77,21 @@ def confusions(class_names: tuple[str, ...], superclass: np.ndarray | None) -> d
 
 @dataclass(frozen=True)
 class Labels:
-    """One run's share of the training data: positions in it, and labels as the run sees them."""
+    """One run's split of a data set's training data, as positions in it, and the labels of both parts."""
 
     train_rows: torch.Tensor  # (n_train,)
     train_labels: torch.Tensor  # (n_train,), with noise
-    corrupted: torch.Tensor  # (n_train,) bool: where the label is not the true one
-    validation_rows: torch.Tensor  # (n_validation,), may be empty
-    validation_labels: torch.Tensor  # (n_validation,), as noisy as the training labels
+    corrupted: torch.Tensor  # (n_train,) bool: where the training label is not the true one
+    validation_rows: torch.Tensor  # (n_validation,), which may be 0
+    validation_labels: torch.Tensor  # (n_validation,), with noise of the same kind and rate
 
 
 def labels_for(config: RunConfig, dataset: Dataset) -> Labels:
-    """The run's split of the training data and its noise, both drawn from its seed.
+    """The run's split of the training data and its labels, both drawn from its seed.
 
-    The validation split is taken from the training data, stratified, and its labels are as noisy as the rest: whoever
-    has only noisy labels to train on has no clean ones to choose by.
+    The validation split is stratified by the true labels. Its own labels are as noisy as the training labels, since in
+    practice nobody who has only noisy labels to train on has clean ones to choose a round by. Raises `ConfigError` for
+    a split that is not possible, and for labels of people that do not belong to the data set.
     """
     truth = dataset.train_y.numpy()
     rows = np.arange(len(truth))
@@ -124,7 +134,7 @@ def _split(config: RunConfig, truth: np.ndarray, state: int) -> tuple[np.ndarray
 
 
 def _human_labels(where: str, truth: np.ndarray) -> np.ndarray:
-    """Labels that people gave (CIFAR-10N): FILE:NAME, a named array of an .npz in the data folder."""
+    """Labels that people gave, as those of CIFAR-10N: FILE:NAME, a named array of an .npz in the data folder."""
     file, _, name = where.partition(":")
     path = data_folder() / file
     if not path.is_file():
@@ -140,7 +150,7 @@ def _human_labels(where: str, truth: np.ndarray) -> np.ndarray:
 
 
 def at_hand(labels: list[str]) -> list[str]:
-    """Those FILE:NAME of people's labels whose file is in the data folder; the others are named in a line of output."""
+    """The FILE:NAME of people's labels whose file is in the data folder. Prints a line that names all others."""
     found = [where for where in labels if (data_folder() / where.partition(":")[0]).is_file()]
     if missing := [where for where in labels if where not in found]:
         print(f"Left out, as {data_folder()} has no such file: {', '.join(missing)}")

@@ -1,35 +1,56 @@
-"""Scores, and exact global masks made of them. Masks are plain tensors: a row a run, a column a parameter."""
+"""Pruning: scores of weights, exact masks made of them, and how many weights every round keeps.
+
+The masks of runs are one tensor (runs, parameters), in the order of `torch.nn.utils.parameters_to_vector`. For a
+training loop of your own, `global_masks` and `apply_masks` work with masks by parameter name:
+
+>>> network = nn.Sequential(nn.Linear(8, 20), nn.ReLU(), nn.Linear(20, 5))
+>>> optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
+>>> x, y, masks = torch.randn(64, 8), torch.randint(5, (64,)), None
+>>> for round_ in range(3):
+...     masks = global_masks(network, 0.2, masks)
+...     for _ in range(10):
+...         optimizer.zero_grad()
+...         nn.functional.cross_entropy(network(x), y).backward()
+...         optimizer.step()
+...         apply_masks(network, masks)  # after every step, so that pruned weights stay zero
+>>> {name: tuple(mask.shape) for name, mask in masks.items()}
+{'0.weight': (20, 8), '2.weight': (5, 20)}
+>>> sum(int(mask.sum()) for mask in masks.values())  # of 260: 208, then 166, then 133
+133
+"""
 
 from itertools import pairwise
 from math import ceil
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dsdlib.config import ConfigError
+from dsdlib.models import WEIGHTED
 
-LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 
-
-def magnitude_scores(weights: torch.Tensor) -> torch.Tensor:
+def magnitude_scores(weights: Tensor) -> Tensor:
     """|w|, for weights of any shape."""
     return weights.abs()
 
 
-def gradient_scores(weights: torch.Tensor, gradients: torch.Tensor) -> torch.Tensor:
+def gradient_scores(weights: Tensor, gradients: Tensor) -> Tensor:
     """|w · ∂L/∂w|, for weights and gradients of one shape (He et al. 2022, section 3)."""
     return (weights * gradients).abs()
 
 
-def random_scores(weights: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Uniform in [0, 1), in the shape of the weights."""
+def random_scores(weights: Tensor, generator: torch.Generator) -> Tensor:
+    """Scores that are uniform in [0, 1), in the shape and on the device of the weights."""
     return torch.rand(weights.shape, generator=generator).to(weights.device)
 
 
 def prunable_layers(network: nn.Module, which: str) -> list[nn.Module]:
-    """The layers whose weights may be pruned: ``conv_and_linear`` (DSD2), ``all_but_last`` (He et al.'s LeNet) or
-    ``conv`` (He et al.'s VGG-16). Raises `ConfigError` where there are none."""
-    layers = [module for module in network.modules() if isinstance(module, LAYERS)]
+    """The layers whose weights may be pruned.
+
+    ``which`` is ``conv_and_linear`` (DSD2), ``all_but_last`` (He et al. 2022, LeNet) or ``conv`` (He et al. 2022,
+    VGG-16). Raises `ConfigError` if the network has no such layer.
+    """
+    layers = [module for module in network.modules() if isinstance(module, WEIGHTED)]
     if which == "all_but_last":
         layers = layers[:-1]
     elif which == "conv":
@@ -39,19 +60,29 @@ def prunable_layers(network: nn.Module, which: str) -> list[nn.Module]:
     return layers
 
 
-def prunable(network: nn.Module, which: str) -> torch.Tensor:
-    """Which of a network's parameters may be pruned: (parameters,) bool, in `parameters_to_vector`'s order. It is the
-    layers' weights alone, never biases or BatchNorm."""
+def prunable(network: nn.Module, which: str) -> Tensor:
+    """Which parameters may be pruned, (parameters,) bool: weights of `prunable_layers`, never biases or BatchNorm."""
     weights = {id(layer.weight) for layer in prunable_layers(network, which)}
     return torch.cat([torch.full((p.numel(),), id(p) in weights) for p in network.parameters()])
 
 
+def layer_by_layer(network: nn.Module, which: str) -> list[Tensor]:
+    """The same as `prunable` for each of the layers separately."""
+    weights = [id(layer.weight) for layer in prunable_layers(network, which)]
+    return [torch.cat([torch.full((p.numel(),), id(p) == one) for p in network.parameters()]) for one in weights]
+
+
+def layer_names(network: nn.Module) -> list[str]:
+    """The names of all convolutions and linear layers."""
+    return [name for name, module in network.named_modules() if isinstance(module, WEIGHTED)]
+
+
 def remaining_weights(weights: int, amount: float, rounds: int, spared: int | None = None) -> list[int]:
-    """How many prunable weights are left in rounds 0 … ``rounds``, each step taking ``amount`` of those left, rounded.
+    """How many prunable weights are left in rounds 0 … ``rounds``; each step prunes ``amount`` of those left, rounded.
 
     With ``spared``, the number of weights in layers that are never pruned, steps are counted as in the program of He et
-    al. 2022: each takes ceil(``amount`` of *all* weights left, the spared ones included) and one more, since its
-    threshold's comparison is strict. Raises `ConfigError` when a step would take none or leave none.
+    al. 2022: each prunes ceil(``amount`` of *all* weights left, the spared ones included) and one more, since its
+    threshold's comparison is strict. Raises `ConfigError` if a step would prune no weight or leave none.
     """
     left = [weights]
     for step in range(1, rounds + 1):
@@ -63,33 +94,24 @@ def remaining_weights(weights: int, amount: float, rounds: int, spared: int | No
     return left
 
 
-def layer_names(network: nn.Module) -> list[str]:
-    """Of all convolutions and linear layers."""
-    return [name for name, module in network.named_modules() if isinstance(module, LAYERS)]
-
-
-def layer_by_layer(network: nn.Module, which: str) -> list[torch.Tensor]:
-    """`prunable` for each layer on its own."""
-    weights = [id(layer.weight) for layer in prunable_layers(network, which)]
-    return [torch.cat([torch.full((p.numel(),), id(p) == one) for p in network.parameters()]) for one in weights]
-
-
 def spared_weights(network: nn.Module, which: str, amount_of: str) -> int:
-    """How many weights of layers that are never pruned count towards the amount and the sparsity: none, unless
-    ``amount_of`` is ``all_weights``."""
+    """How many weights of layers that are never pruned count towards the amount and the sparsity.
+
+    There are none unless ``amount_of`` is ``all_weights``.
+    """
     if amount_of == "prunable":
         return 0
-    every = sum(layer.weight.numel() for layer in network.modules() if isinstance(layer, LAYERS))
+    every = sum(layer.weight.numel() for layer in network.modules() if isinstance(layer, WEIGHTED))
     return every - int(prunable(network, which).sum())
 
 
 def plan(
     network: nn.Module, which: str, scope: str, amount: float, rounds: int, amount_of: str = "prunable"
-) -> tuple[list[torch.Tensor], list[list[int]]]:
-    """Groups of weights that compete with one another, each (parameters,) bool; and for each round how many are left of
-    each. With the scope ``layer`` every layer keeps the same share, but at least one weight.
+) -> tuple[list[Tensor], list[list[int]]]:
+    """Groups of weights that compete with one another, each (parameters,) bool, and how many each round keeps of each.
 
-    Raises `ConfigError` as `remaining_weights` does.
+    With the scope ``global`` there is one group. With the scope ``layer`` every layer is a group; all layers keep the
+    same share of their weights, but at least one weight. Raises `ConfigError` as `remaining_weights` does.
     """
     spared = spared_weights(network, which, amount_of) if amount_of == "all_weights" else None
     total = remaining_weights(int(prunable(network, which).sum()), amount, rounds, spared)
@@ -106,11 +128,12 @@ def plan(
     return groups, left
 
 
-def prune(scores: torch.Tensor, masks: torch.Tensor, among: torch.Tensor, keep: int) -> torch.Tensor:
+def prune(scores: Tensor, masks: Tensor, among: Tensor, keep: int) -> Tensor:
     """New masks (runs, parameters) that keep, in each run, the ``keep`` best-scored of the prunable weights left.
 
-    At least that many must be left. ``scores`` and ``masks`` are (runs, parameters), ``among`` (parameters,) bool.
-    Equal scores are pruned in the order of the parameters. A score that is not a number counts as the lowest.
+    ``scores`` and ``masks`` are (runs, parameters); ``among``, (parameters,) bool, says which weights are prunable. At
+    least ``keep`` of them must be left. Of equal scores, those of the first parameters are pruned first. A score that
+    is not a number counts as the lowest.
     """
     new = masks.clone()
     for run, left in enumerate((masks > 0) & among):
@@ -119,3 +142,57 @@ def prune(scores: torch.Tensor, masks: torch.Tensor, among: torch.Tensor, keep: 
         lowest = ranked.argsort(stable=True)[: len(places) - keep]
         new[run, places[lowest]] = 0
     return new
+
+
+@torch.no_grad()
+def global_masks(
+    network: nn.Module,
+    amount: float,
+    masks: dict[str, Tensor] | None = None,
+    scores: dict[str, Tensor] | None = None,
+    which: str = "conv_and_linear",
+) -> dict[str, Tensor]:
+    """Masks that prune a share ``amount`` of the weights left, the lowest-scored of the whole network.
+
+    Masks are bool tensors by parameter name, True where a weight is kept, one for each of the `prunable_layers`.
+    ``masks`` are those of an earlier step: what they prune stays pruned, and ``amount`` is a share of what they keep.
+    ``scores`` are tensors by the same names; by default they are the weights' magnitudes. Raises `ConfigError` for an
+    amount that prunes no weight or every weight left, and for masks or scores that do not fit the network.
+    """
+    weights = {id(layer.weight) for layer in prunable_layers(network, which)}
+    weights = {name: p for name, p in network.named_parameters() if id(p) in weights}
+    if masks is None:
+        masks = {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in weights.items()}
+    if scores is None:
+        scores = {name: magnitude_scores(weight) for name, weight in weights.items()}
+    _check_fit("masks", masks, weights)
+    _check_fit("scores", scores, weights)
+    row, left = (torch.cat([part[name].flatten() for name in weights]) for part in (scores, masks))
+    count = int(left.sum())
+    keep = count - round(amount * count)
+    if not 0 < keep < count:
+        raise ConfigError(f"amount = {amount}: would keep {keep} of {count} weights left; allowed: 1 to {count - 1}")
+    (row,) = prune(row.unsqueeze(0), left.bool().unsqueeze(0), torch.ones_like(left).bool(), keep)
+    parts = row.split([weight.numel() for weight in weights.values()])
+    return {name: part.view_as(weight) for (name, weight), part in zip(weights.items(), parts, strict=True)}
+
+
+@torch.no_grad()
+def apply_masks(network: nn.Module, masks: dict[str, Tensor]) -> None:
+    """Set the weights that ``masks`` (as of `global_masks`) prune to zero, in place.
+
+    Raises `ConfigError` for masks that do not fit the network.
+    """
+    parameters = dict(network.named_parameters())
+    _check_fit("masks", masks, {name: parameters[name] for name in masks.keys() & parameters.keys()})
+    for name, mask in masks.items():
+        parameters[name].masked_fill_(mask == 0, 0)
+
+
+def _check_fit(what: str, found: dict[str, Tensor], weights: dict[str, Tensor]) -> None:
+    if found.keys() != weights.keys():
+        odd = sorted(found.keys() ^ weights.keys())
+        raise ConfigError(f"{what}: {odd} are in only one of the {what} and the network's prunable weights")
+    for name, weight in weights.items():
+        if found[name].shape != weight.shape:
+            raise ConfigError(f"{what}[{name!r}]: shape {tuple(found[name].shape)}, the weight's is {(*weight.shape,)}")

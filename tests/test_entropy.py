@@ -1,12 +1,14 @@
 """Neurons' states against a plain loop over single samples, and the entropy's columns by hand."""
 
 import math
+from itertools import chain
 
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils import parameters_to_vector
+from torch.utils.data import DataLoader, TensorDataset
 from torchvision.models.resnet import BasicBlock
 
 from dsdlib import models
@@ -16,7 +18,7 @@ from dsdlib.engine.loop import evaluate
 from dsdlib.engine.network import Network
 from dsdlib.engine.rounds import measure
 from dsdlib.engine.stack import Stack
-from dsdlib.entropy import NeuronStates, binary_entropy, entropy_columns
+from dsdlib.entropy import NeuronStates, binary_entropy, entropy_columns, module_entropy
 
 
 class Functional(nn.Module):
@@ -167,3 +169,33 @@ def test_exactly_zero_preactivations_are_off():
     with states:
         torch.relu(torch.tensor([[0.0, 1.0, -0.0], [0.0, 2.0, -1.0], [0.0, 0.0, 1e-30]]))
     assert states.on[0].tolist() == [[0, 2, 1]]
+
+
+@pytest.mark.parametrize("batch_size", [23, 10, 1])
+@pytest.mark.parametrize("kind", [Functional, Residual])
+def test_the_columns_of_any_module_and_data_loader_are_the_brute_force_counts(kind, batch_size):
+    torch.manual_seed(0)
+    module, x = kind(), torch.randn(23, 3, 2, 2)
+    module.train()(1 + 2 * x)  # moves BatchNorm's running statistics
+    state = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    columns = module_entropy(module, DataLoader(TensorDataset(x, torch.zeros(23)), batch_size))
+    assert columns == module_entropy(module, DataLoader(x, batch_size)) == module_entropy(module, x.split(5))
+    assert all(torch.equal(tensor, state[name]) for name, tensor in module.state_dict().items())
+    p = [(on / 23).tolist() for on in brute_force(module, x)]
+    entropies = [[0 if q in (0, 1) else -q * math.log2(q) - (1 - q) * math.log2(1 - q) for q in layer] for layer in p]
+    means = [sum(layer) / len(layer) for layer in entropies]
+    expected = {f"entropy_{number}": mean for number, mean in enumerate(means, 1)}
+    everywhere = list(chain.from_iterable(p))
+    expected |= {"entropy": sum(means) / len(means), "entropy_weighted": sum(map(sum, entropies)) / len(everywhere)}
+    expected |= {"dead_neurons": everywhere.count(0) / len(everywhere)}
+    expected |= {"always_on_neurons": everywhere.count(1) / len(everywhere)}
+    assert columns == pytest.approx(expected, rel=1e-5)
+
+
+def test_every_part_of_a_module_is_in_its_mode_again_afterwards():
+    module = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Dropout(0.5), nn.Linear(4, 2))
+    module[1].eval()  # frozen, as in fine-tuning
+    modes = [part.training for part in module.modules()]
+    x = torch.randn(9, 4)
+    assert module_entropy(module, [x]) == module_entropy(module, [x])  # no dropout
+    assert [part.training for part in module.modules()] == modes

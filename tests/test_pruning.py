@@ -1,5 +1,7 @@
 """Pruning against PyTorch's own, its exact counts, and the three criteria."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -11,8 +13,9 @@ from torch.nn.utils import prune as torch_prune
 
 from dsdlib import models
 from dsdlib.config import ConfigError, RunConfig
+from dsdlib.engine.rounds import run_rounds
 from dsdlib.engine.stack import Stack
-from dsdlib.pruning import prunable, prune, remaining_weights
+from dsdlib.pruning import apply_masks, global_masks, plan, prunable, prune, remaining_weights, spared_weights
 
 CPU = torch.device("cpu")
 KINDS = ("conv_and_linear", "all_but_last", "conv")
@@ -189,3 +192,97 @@ def test_random_scores_differ_between_layers_rounds_and_seeds_but_not_between_ca
     assert torch.equal(first, stack.scores(state, 1))
     assert 0 <= first.min() < 0.05
     assert 0.95 < first.max() < 1
+
+
+def test_all_weights_are_counted_as_in_the_program_of_he_et_al():
+    left = remaining_weights(265_200, 0.2, 24, spared=1000)
+    assert [left[i] for i in (10, 18, 20, 22, 24)] == [27_577, 3_788, 2_062, 957, 250]
+    with pytest.raises(ConfigError, match="round 25 would leave no weight"):
+        remaining_weights(265_200, 0.2, 25, spared=1000)
+
+
+def test_the_spared_layers_are_those_that_are_not_pruned():
+    network = models.build("lenet_300_100", (1, 28, 28), 10, {})
+    assert spared_weights(network, "all_but_last", "all_weights") == 1000
+    assert spared_weights(network, "conv_and_linear", "all_weights") == 0
+    assert spared_weights(network, "all_but_last", "prunable") == 0
+    _, counts = plan(network, "all_but_last", "global", 0.2, 24, "all_weights")
+    assert counts[24] == [250]
+
+
+def test_a_count_by_layers_is_refused_and_the_keys_of_other_runs_stay():
+    with pytest.raises(ConfigError, match="amount_of = 'all_weights': only the scope 'global'"):
+        RunConfig(amount_of="all_weights", scope="layer")
+    assert RunConfig(noise_rate=0.5).key == RunConfig(noise_rate=0.5, initialisation="pytorch").key
+    assert RunConfig(initialisation="he2022").key != RunConfig().key
+
+
+@pytest.mark.parametrize("which", KINDS)
+@pytest.mark.parametrize("scored", [False, True], ids=["magnitude", "given scores"])
+def test_masks_by_name_are_torchs_global_unstructured_step_by_step(which, scored):
+    """Also of modules in modules, and of a layer that is frozen."""
+    network, other = (nn.Sequential(nn.Flatten(0, 0), small_vgg(), nn.ReLU()) for _ in range(2))
+    network[1][0].weight.requires_grad_(False)
+    layers = [(name, m) for name, m in other.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    layers = layers if which == "conv_and_linear" else layers[:-1]
+    rng, masks = torch.Generator().manual_seed(0), None
+    for _ in range(5):
+        scores = {f"{n}.weight": torch.rand(m.weight.shape, generator=rng) for n, m in layers} if scored else None
+        theirs = {(m, "weight"): scores[f"{n}.weight"] for n, m in layers} if scored else None
+        pairs = [(m, "weight") for _, m in layers]
+        torch_prune.global_unstructured(pairs, torch_prune.L1Unstructured, importance_scores=theirs, amount=0.3)
+        before, masks = masks, global_masks(network, 0.3, masks, scores, which)
+        apply_masks(network, masks)
+        assert list(masks) == [f"{name}.weight" for name, _ in layers]
+        for name, layer in layers:
+            mask = masks[f"{name}.weight"]
+            assert mask.dtype == torch.bool and torch.equal(mask, layer.weight_mask.bool())
+            assert before is None or (mask <= before[f"{name}.weight"]).all()
+            assert torch.equal(network.get_parameter(f"{name}.weight"), layer.weight)
+
+
+def test_masks_are_applied_in_place_to_their_weights_alone_and_optimizers_go_on():
+    network = small_vgg()
+    masks = global_masks(network, 0.5)
+    before = {name: p.detach().clone() for name, p in network.named_parameters()}
+    weight = network[0].weight
+    apply_masks(network, {"0.weight": masks["0.weight"].float()})  # masks may be numbers, and need not be all
+    assert network[0].weight is weight and weight.requires_grad
+    assert torch.equal(weight, before["0.weight"] * masks["0.weight"])
+    assert all(torch.equal(p, before[name]) for name, p in network.named_parameters() if name != "0.weight")
+
+
+def test_a_loop_of_ones_own_with_masks_by_name_prunes_as_a_run_does():
+    """The masks that a run's rounds have, from the weights that each of its rounds ends with."""
+    config = SMALL.vary(prunable="all_but_last")
+    stack, rounds, masks = Stack([config], CPU), [], None
+    run_rounds(stack, stack.fresh(), 0, lambda _, state, rows: rounds.append(stack.tensors(state, 0)))
+    network = models.build(config.model, (1, 8, 8), 10, config.model_args)
+    for before, after in pairwise(rounds):
+        network.load_state_dict({name: t for name, t in before.items() if not name.startswith("mask.")})
+        masks = global_masks(network, config.amount, masks, which="all_but_last")
+        expected = {name: t for name, t in after.items() if name.startswith("mask.")}
+        assert {f"mask.{name}" for name in masks} == set(expected)
+        assert all(torch.equal(mask, expected[f"mask.{name}"]) for name, mask in masks.items())
+
+
+@pytest.mark.parametrize("amount", [0.0, 1.0, 1e-5, 0.9999, -0.2, 1.5])
+def test_an_amount_that_prunes_nothing_or_everything_is_refused(amount):
+    with pytest.raises(ConfigError, match=f"amount = {amount}: would keep .* of 50 weights left; allowed: 1 to 49"):
+        global_masks(nn.Linear(10, 5), amount)
+
+
+def test_masks_and_scores_that_do_not_fit_the_network_are_refused_by_name():
+    network = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2))
+    masks = global_masks(network, 0.5)
+    one, wrong = {"0.weight": masks["0.weight"]}, masks | {"1.weight": torch.ones(3, 2)}
+    for name, found in (("masks", one), ("scores", one)):
+        with pytest.raises(ConfigError, match=rf"{name}: \['1.weight'\] are in only one of"):
+            global_masks(network, 0.5, **{name: found})
+    for name in ("masks", "scores"):
+        with pytest.raises(ConfigError, match=rf"{name}\['1.weight'\]: shape \(3, 2\), the weight's is \(2, 3\)"):
+            global_masks(network, 0.5, **{name: wrong})
+    with pytest.raises(ConfigError, match=r"masks: \['2.weight'\] are in only one"):
+        apply_masks(network, {"2.weight": torch.ones(2, 3)})
+    with pytest.raises(ConfigError, match=r"masks\['1.weight'\]: shape \(3, 2\)"):
+        apply_masks(network, wrong)
