@@ -1,4 +1,8 @@
-"""What tables of finished runs say. Nothing here trains or reads a store."""
+"""What tables of finished runs say. Nothing here trains a network or reads the store.
+
+`curves` describes one curve, `intervals` a value over seeds, and `seeds` the valleys of many seeds and differences
+between groups. `stopping` has the rules for when to stop, `published` the papers' curves, and `claims` the verdicts.
+"""
 
 from dsdlib.analysis.curves import (
     CLEAR,
@@ -7,16 +11,13 @@ from dsdlib.analysis.curves import (
     amid,
     best_epochs,
     climbs,
-    fall_while_fitting,
     in_words,
     phases,
     stays_below,
     valley,
 )
+from dsdlib.analysis.intervals import NOTHING, Interval, means, nothing, over_seeds, speed_up
 from dsdlib.analysis.seeds import (
-    FEWEST_SEEDS,
-    NOTHING,
-    Interval,
     best_setting,
     by_seed,
     depth,
@@ -28,7 +29,8 @@ from dsdlib.analysis.seeds import (
     fall,
     how_many_clear,
     largest_lead,
-    over_seeds,
+    mean_phases,
+    mean_valley,
     paired,
     phase_table,
     rank_correlation,
@@ -39,7 +41,6 @@ from dsdlib.analysis.seeds import (
 
 __all__ = [
     "CLEAR",
-    "FEWEST_SEEDS",
     "NOTHING",
     "PHASES",
     "Interval",
@@ -56,16 +57,20 @@ __all__ = [
     "difference",
     "earlier",
     "fall",
-    "fall_while_fitting",
     "how_many_clear",
     "in_words",
     "largest_lead",
+    "mean_phases",
+    "mean_valley",
+    "means",
+    "nothing",
     "over_seeds",
     "paired",
     "phase_table",
     "phases",
     "rank_correlation",
     "rounds_won",
+    "speed_up",
     "stays_below",
     "turn_from_peak",
     "valley",

@@ -13,11 +13,9 @@ from bs4 import BeautifulSoup
 from jinja2 import FileSystemLoader
 from nbconvert import HTMLExporter
 
-from dsdlib.analysis.claims import effect
+from dsdlib.analysis.claims import VERDICTS, decided, effect, fragile, wrong_by_chance
 from dsdlib.report.show import CLAIMS, FIGURE, PROVENANCE
 from dsdlib.study.files import write_whole
-
-VERDICTS = ("supported", "contradicted", "inconclusive", "not measured")
 
 
 def bundles(notebook: nbformat.NotebookNode, mimetype: str) -> Iterator[dict[str, Any]]:
@@ -71,6 +69,17 @@ def tally(claims: Sequence[dict[str, Any]]) -> str:
     return f"{len(claims)} claim{'' if len(claims) == 1 else 's'}: {', '.join(parts)}"
 
 
+def chance(claims: Sequence[dict[str, Any]]) -> str:
+    """How many verdicts are decided, how many of them chance may have made, and how many are fragile, in words."""
+    counts = [sum(map(decided, claims)), sum(claim.get("fragile", False) for claim in claims)]
+    verdicts, marks = (f"{count} {'is' if count == 1 else 'are'}" for count in counts)
+    return (
+        f"{verdicts} decided. If every effect lay at its threshold, {wrong_by_chance(claims):.1f} verdicts would be "
+        f"wrong by chance, 2.5% of the claims that could be judged. {marks} marked fragile: control of the false "
+        "discovery rate at 5% (Benjamini–Hochberg) would not keep them."
+    )
+
+
 def duration(seconds: float) -> str:
     """Seconds in words: "85 s", "12 min 5 s", "3 h 20 min"."""
     whole = round(seconds)
@@ -86,7 +95,7 @@ def html_exporter() -> HTMLExporter:
         template_name="base",
         template_file="section.html.j2",
         extra_loaders=[FileSystemLoader(Path(__file__).parent / "templates")],
-        filters={"effect": effect, "duration": duration, "tally": tally},
+        filters={"effect": effect, "duration": duration, "tally": tally, "chance": chance},
         # Keep only the last state of a progress bar.
         preprocessors=["nbconvert.preprocessors.CoalesceStreamsPreprocessor"],
         exclude_anchor_links=True,
@@ -100,6 +109,9 @@ def render(folder: Path, profile: str) -> Path:
     paths = [path for path in sorted(folder.glob("*.ipynb")) if not path.name.endswith(".failed.ipynb")]
     notebooks = [nbformat.read(path, as_version=4) for path in paths]
     sections = [describe(path.stem, notebook) for path, notebook in zip(paths, notebooks, strict=True)]
+    claims = [claim for section in sections for claim in section["claims"]]
+    for claim, mark in zip(claims, fragile(claims), strict=True):
+        claim["fragile"] = mark
     exporter = html_exporter()
     neighbours = zip([None, *sections], [*sections[1:], None], strict=False)
     for notebook, section, (before, after) in zip(notebooks, sections, neighbours, strict=True):

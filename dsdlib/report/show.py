@@ -66,7 +66,7 @@ def show_claims(claims: list[Claim]) -> None:
             "Paper": claim.paper,
             "Measured": f"{claim.measured}; expected {claim.threshold}",
             "Effect [95% interval]": effect(claim.as_dict()),
-            "Verdict": claim.verdict,
+            "Verdict": f"{claim.verdict}: {claim.reason}" if claim.reason else claim.verdict,
         }
         for claim in claims
     ]
@@ -78,8 +78,9 @@ def show_claims(claims: list[Claim]) -> None:
 def show_table(table: pd.DataFrame, **formats: str) -> None:
     """Show a small table. Fractions are shown in percent, whole numbers with separators, FLOPs with a prefix.
 
-    ``formats`` gives a column a format of its own: ``trainings="{:.1f}"``.
+    ``formats`` gives a column a format of its own: ``trainings="{:.1f}"``. Columns named ``raw_…`` are not shown.
     """
+    table = table.drop(columns=[name for name in table if str(name).startswith("raw_")])
     cells = pd.DataFrame({_spoken(name): table[name].map(_writer(table[name], formats.get(name))) for name in table})
     _show(cells.to_html(border=0, index=False), cells.to_string(index=False), None, None)
 

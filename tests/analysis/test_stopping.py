@@ -7,11 +7,13 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from dsdlib.analysis import published, stopping
 from dsdlib.analysis.stopping import ARMED, EARLY, NEVER, ORACLE, RULES
 from dsdlib.config import ConfigError
 
+NAN = float("nan")
 HONEST = [EARLY, ARMED, NEVER]
 FRACTION = st.integers(0, 16).map(lambda n: n / 16)  # exact, so that a tie is one
 RUN = st.lists(st.tuples(FRACTION, FRACTION, FRACTION), min_size=1, max_size=12)
@@ -181,30 +183,43 @@ def test_an_advantage_is_paired_by_seed():
     assert (found.value, found.low, found.high) == pytest.approx((2, 2, 2))  # unpaired, the seeds' spread would show
     saved = stopping.advantage(one, other, "train_flops", relative=True)
     assert saved.value == pytest.approx((-50 + 0 - 75) / 3)
-    assert saved.low == pytest.approx(-75) and saved.high == pytest.approx(0)
+    own = stats.ttest_1samp([-50, 0, -75], 0).confidence_interval()
+    assert (saved.low, saved.high) == pytest.approx(tuple(own))
+
+
+def test_an_advantage_is_over_the_seeds_that_both_have():
+    one = pd.DataFrame({"seed": [0, 1, 2, 3, 4], "regret": [0.1, 0.2, 0.3, 0.4, 0.9]})
+    other = pd.DataFrame({"seed": [3, 2, 1, 7], "regret": [0.38, 0.27, 0.16, 0.0]})
+    found = stopping.advantage(one, other, "regret")
+    assert (found.value, found.seeds) == (pytest.approx(3), 3)
 
 
 def test_the_arming_gap_is_counted_in_rounds_from_the_valleys_bottom():
-    validation, test, entropy = [0.5] * 6, [0.6, 0.55, 0.5, 0.45, 0.8, 0.3], np.array([0.8, 0.6, 0.5, 0.45, 0.3, 0.1])
-    runs = [(validation, np.add(test, shift), entropy) for shift in (0, 0.01, 0.02)]  # the valley's bottom is round 3
-    for level, gap in ((0.8, 2), (0.6, 0), (0.5, 1), (0.2, 2)):
+    test = np.array([0.6, 0.6, 0.55, 0.5, 0.45, 0.5, 0.55, 0.8, 0.8, 0.3])  # the valley's bottom is round 4
+    entropy = np.array([0.8, 0.7, 0.6, 0.55, 0.5, 0.45, 0.4, 0.3, 0.2, 0.1])
+    runs = [([0.5] * 10, test + shift / 100, entropy) for shift in range(10)]
+    for level, gap in ((0.8, 2), (0.65, 0), (0.6, 1), (0.2, 5)):
         found = stopping.arming_gap(a_table(runs).sample(frac=1, random_state=0), level)
         assert (found.value, found.low, found.high) == (gap, gap, gap)
-    assert np.isnan(stopping.arming_gap(a_table(runs), 0.01).value)  # never armed
-    flat = [(validation, [0.6, 0.59, 0.6, 0.5, 0.4, 0.3], entropy)] * 3
-    assert np.isnan(stopping.arming_gap(a_table(flat), 0.5).value)
+    assert np.isnan(stopping.arming_gap(a_table(runs[:9]), 0.8).low)  # too few to resample
+    assert stopping.arming_gap(a_table(runs), 0.01).reason == "never armed"
+    flat = [([0.5] * 10, np.linspace(0.6, 0.3, 10), entropy)] * 3
+    assert stopping.arming_gap(a_table(flat), 0.5).reason == "no clear valley"
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        *(({"tolerance": bad}, f"tolerance = {bad}: .* from 0 to less than 1") for bad in (-0.01, 1, 5, float("nan"))),
-        *(({"level": bad}, f"level = {bad}: .* above 0 and at most 1") for bad in (0, -0.5, 1.1, float("nan"))),
-        ({"validation_fraction": 0}, "validation_fraction = 0: .*hold some data out"),
-        ({"validation_fraction": 0.0}, "validation_fraction = 0: .*hold some data out"),
+        *(
+            ({"tolerance": bad}, f"tolerance = {bad}: .* allowed: 0 to less than 1")
+            for bad in (-0.01, 1, 5, float("nan"))
+        ),
+        *(({"level": bad}, f"level = {bad}: .* allowed: above 0, at most 1") for bad in (0, -0.5, 1.1, float("nan"))),
+        ({"validation_fraction": 0}, "validation_fraction = 0: .* allowed: above 0"),
+        ({"validation_fraction": 0.0}, "validation_fraction = 0: .* allowed: above 0"),
     ],
 )
-def test_rules_that_cannot_decide_are_refused(changes, message):
+def test_settings_that_cannot_work_are_errors(changes, message):
     good = {"tolerance": 0, "level": 1, "validation_fraction": 0.1}
     stopping.check(**good)
     with pytest.raises(ConfigError, match=message):

@@ -35,8 +35,9 @@ import sys
 print("progress: half", end="", file=sys.stderr, flush=True)
 print("\\rprogress: done", file=sys.stderr)
 claim = {{"paper": "He 2022", "measured": "valley", "unit": "points", "threshold": "0", "dataset": "digits"}}
-first = {{"statement": "<b>&", "effect": -15.93, "low": -18.2, "high": -13.4, "verdict": "supported"}}
-second = {{"statement": "It may", "effect": None, "low": None, "high": None, "verdict": "not measured"}}
+first = {{"statement": "<b>&", "effect": -15.93, "low": -18.2, "high": -13.4, "verdict": "supported", "p": 0.001}}
+second = {{"statement": "It may", "effect": None, "low": None, "high": None, "verdict": "nothing to judge",
+    "reason": "not run", "p": None}}
 claims = [claim | first, claim | second, claim | first | {{"statement": f"rates {{rates}}"}}]
 display({{"text/html": "<table class='claims'></table>", "{show.CLAIMS}": claims}}, raw=True)
 provenance = {{"Data": "digits (sha256 ab12)", "Commit": "3f9c2ab"}}
@@ -86,11 +87,14 @@ def page(root: Path, name: str) -> BeautifulSoup:
 def test_index_tells_the_claims(made: Path) -> None:
     index = page(made, "index")
     text = " ".join(index.get_text(" ").split())
-    assert "3 claims: 2 supported, 1 not measured" in text
+    assert "3 claims: 2 supported, 1 nothing to judge" in text
+    assert (
+        "2 are decided" in text and "0.1 verdicts would be wrong by chance" in text and "0 are marked fragile" in text
+    )
     rows = [row.get_text("|", strip=True) for row in index.select("table.claims tbody tr:not(.group)")]
     effect = "−15.9 points [−18.2,\N{NO-BREAK SPACE}−13.4]"
     assert rows[0] == f"<b>&|He 2022|digits|Profile: tiny|valley|Threshold: 0|{effect}|supported"
-    assert "It may" in rows[1] and "—|not measured" in rows[1]
+    assert "It may" in rows[1] and "—|nothing to judge|not run" in rows[1]
     assert index.select_one("tr.group a")["href"] == "01_valley.html"
 
 
