@@ -68,7 +68,7 @@ def _ratio_axis(ax: Axes) -> None:
     ax.xaxis.set_minor_locator(FixedLocator([]))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda ratio, _: f"{ratio:g}"))
     ax.axvline(1, color=MUTED, lw=1.2, ls="--", zorder=1)
-    ax.text(1, 1.01, "p = n", transform=ax.get_xaxis_transform(), ha="center", va="bottom", color=MUTED)
+    ax.text(1.02, 0.01, "p = n", transform=ax.get_xaxis_transform(), ha="left", va="bottom", color=MUTED)
 
 
 def advantages(table: pd.DataFrame, ax: Axes | None = None) -> Axes:

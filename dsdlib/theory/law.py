@@ -152,14 +152,14 @@ def informative_risk(problem: Problem, samples: int, kept: int) -> float:
 def predict(problem: Problem, samples: int, sizes: Iterable[int], kept: int) -> list[Row]:
     """Predicted risks, a row for each of the ``sizes`` p and each estimator.
 
-    The columns are ``estimator``, ``features`` (p), ``ratio`` (p/n) and ``risk``. The features of the problem must be
-    sorted by falling importance Λβ².
+    The columns are ``estimator``, ``features`` (p), ``ratio`` (p/n), the problem's ``noise`` and ``correlation``, and
+    ``risk``. The features of the problem must be sorted by falling importance Λβ².
     """
     found = limit_law(problem, samples, sizes)
     risks = {DENSE: found.risk} | {criterion: pruned_risk(found, kept, criterion) for criterion in CRITERIA}
     risks[INFORMATIVE] = np.full(len(found.sizes), informative_risk(problem, samples, kept))
     return [
-        {"estimator": name, "features": int(size), "ratio": size / samples, "risk": float(risk)}
+        {"estimator": name, "features": int(size), "ratio": size / samples, **problem.setting, "risk": float(risk)}
         for name, values in risks.items()
         for size, risk in zip(found.sizes, values, strict=True)
     ]
@@ -212,8 +212,8 @@ def predict_correlated(problem: Problem, samples: int, kept: int) -> list[Row]:
     variance = found.risk[0] / samples * (sigma * covariance)[np.ix_(chosen, chosen)].sum()
     small = limit_law(in_eigenbasis(*_restricted(problem, chosen)), samples, [kept]).risk[0]
     risks = {DENSE: found.risk[0], "oracle": problem.risk(beta - error) + variance, INFORMATIVE: small}
-    size = problem.features
-    return [{"estimator": n, "features": size, "ratio": size / samples, "risk": float(r)} for n, r in risks.items()]
+    at = {"features": problem.features, "ratio": problem.features / samples, **problem.setting}
+    return [{"estimator": name, **at, "risk": float(risk)} for name, risk in risks.items()]
 
 
 def _restricted(problem: Problem, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:

@@ -60,6 +60,11 @@ class Problem:
         return len(self.variances)
 
     @property
+    def setting(self) -> Row:
+        """The noise and the correlation, as columns of a table of risks."""
+        return {"noise": self.noise, "correlation": self.correlation}
+
+    @property
     def importance(self) -> np.ndarray:
         """Λβ² of each feature, (N,): its contribution to the variance of the labels if features are uncorrelated."""
         return self.variances * self.coefficients**2
@@ -129,11 +134,6 @@ def largest(scores: np.ndarray, count: int) -> np.ndarray:
     chosen = np.zeros(scores.shape, dtype=bool)
     np.put_along_axis(chosen, order[..., :count], True, axis=-1)
     return chosen
-
-
-def change(risks: np.ndarray) -> float:
-    """By how many percent the first of two ``risks`` (2,) lies above the second."""
-    return float(100 * (risks[0] / risks[1] - 1))
 
 
 @dataclass(frozen=True)

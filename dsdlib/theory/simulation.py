@@ -71,7 +71,7 @@ def simulate(problem: Problem, samples: int, sizes: Iterable[int], kept: int, re
                 score = scale * np.abs(dense)
                 fits[criterion], fits[RETRAINED(criterion)] = pruned_fits(dense, used, y, score, kept)
             fits["oracle"], fits[INFORMATIVE] = pruned_fits(dense, used, y, problem.importance[:size], kept)
-            at = {"features": int(size), "ratio": size / samples, "repeat": repeat}
+            at = {"features": int(size), "ratio": size / samples, **problem.setting, "repeat": repeat}
             rows += [{"estimator": name, **at, "risk": problem.risk(fit)} for name, fit in fits.items()]
     return rows
 

@@ -289,8 +289,12 @@ def test_retraining_hurts_without_correlation_and_helps_with_much():
     assert plain[RETRAINED("magnitude")] > plain["magnitude"] and alike[RETRAINED("magnitude")] < alike["magnitude"]
 
 
-def test_change_is_in_percent():
-    assert theory.change(np.array([3.0, 2.0])) == 50
+def test_every_row_has_its_setting():
+    plain, alike = (fading(30, 12, 0.7, correlation=correlation) for correlation in (0.0, 0.2))
+    correlated = theory.predict_correlated(alike, 10, 5) + theory.simulate(alike, 10, [20, 30], 5, repeats=1)
+    for rows, correlation in ((theory.predict(plain, 10, [20, 30], 5), 0.0), (correlated, 0.2)):
+        settings = {(row["features"], row["ratio"], row["noise"], row["correlation"]) for row in rows}
+        assert settings == {(20, 2.0, 0.7, correlation), (30, 3.0, 0.7, correlation)}
 
 
 # What is refused.
