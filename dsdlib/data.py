@@ -8,7 +8,6 @@ import argparse
 import hashlib
 import importlib
 import os
-import pickle
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,9 +23,8 @@ from sklearn.model_selection import train_test_split
 from torch.nn.functional import pad
 
 from dsdlib.config import ConfigError
+from dsdlib.images import TORCHVISION, Images, download, normalised, read_folder, read_torchvision
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-TORCHVISION = {"mnist": "MNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100", "flowers102": "Flowers102"}
 ALLOWED = f"digits, {', '.join(TORCHVISION)}, folder:NAME, module:function"
 
 
@@ -86,9 +84,9 @@ def _load(name: str, root: Path) -> Dataset:
     if name == "digits":
         return _digits()
     if name in TORCHVISION:
-        return _torchvision(name, root)
+        return _of_images(name, read_torchvision(name, root))
     if name.startswith("folder:"):
-        return _folder(name, root / name.removeprefix("folder:"))
+        return _of_images(name, read_folder(name, root / name.removeprefix("folder:")))
     if ":" in name:
         return _users(name)
     raise ConfigError(f"dataset = {name!r}: unknown; allowed: {ALLOWED}")
@@ -106,81 +104,11 @@ def _digits() -> Dataset:
     return Dataset("digits", names, images[train], labels[train], images[test], labels[test])
 
 
-def _torchvision(name: str, root: Path, download: bool = False) -> Dataset:
-    from torchvision import datasets
-
-    kind = getattr(datasets, TORCHVISION[name])
-    splits = ("train", "test") if name == "flowers102" else (True, False)
-    options = [{"split" if name == "flowers102" else "train": split} for split in splits]
-    try:
-        train, test = (kind(root, download=download, **option) for option in options)
-    except RuntimeError as error:
-        raise ConfigError(
-            f"dataset = {name!r}: not found in {root}. Download it with `python -m dsdlib.data {name}`, "
-            f"or set DSDLIB_DATA to the folder that torchvision's {TORCHVISION[name]} lies in ({error})"
-        ) from None
-    if name == "flowers102":
-        tensors = [*_flowers(train), *_flowers(test)]
-        return Dataset(name, tuple(f"flower {i}" for i in range(102)), *tensors)
-    names = tuple(map(str, range(10))) if name == "mnist" else tuple(train.classes)
-    tensors = [t for part in (train, test) for t in (_normalised(part.data), torch.as_tensor(part.targets))]
-    return Dataset(name, names, *tensors, superclass=_superclasses(root) if name == "cifar100" else None)
-
-
-def _normalised(images: Any) -> torch.Tensor:
-    """uint8 images (n, h, w) or (n, h, w, 3) as float32 (n, channels, h, w), normalised by the mean and standard
-    deviation of MNIST (grey images) or ImageNet (colour images)."""
-    images = torch.as_tensor(images)
-    grey = images.ndim == 3
-    images = images.unsqueeze(1) if grey else images.permute(0, 3, 1, 2)
-    mean, std = ((0.1307,), (0.3081,)) if grey else (IMAGENET_MEAN, IMAGENET_STD)
-    mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in (mean, std))
-    return images.float().div_(255).sub_(mean).div_(std).contiguous()
-
-
-def _flowers(split: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images and labels, prepared as in DSD2: the shorter side resized to 156 pixels, the central 128×128 cut out."""
-    from torchvision.transforms import functional as F
-
-    images = [np.asarray(F.center_crop(F.resize(image, 156), 128)) for image, _ in split]
-    return _normalised(np.stack(images)), torch.tensor([label for _, label in split])
-
-
-def _superclasses(root: Path) -> np.ndarray:
-    """The super-class (0 to 19) of each of CIFAR-100's 100 classes, (100,), from the data set's own file."""
-    with (root / "cifar-100-python" / "train").open("rb") as file:
-        entry = pickle.load(file, encoding="latin1")
-    superclass = np.zeros(100, dtype=int)
-    superclass[np.array(entry["fine_labels"])] = entry["coarse_labels"]
-    return superclass
-
-
-def _folder(name: str, root: Path) -> Dataset:
-    """An image folder with train/<class>/* and test/<class>/*: images of one size, in the order of file names."""
-    from torchvision.datasets import ImageFolder
-
-    for part in ("train", "test"):
-        if not (root / part).is_dir():
-            raise ConfigError(
-                f"dataset = {name!r}: no folder {root / part}; put train/<class>/ and test/<class>/ there"
-            )
-    try:
-        train, test = ImageFolder(root / "train"), ImageFolder(root / "test")
-    except FileNotFoundError as error:
-        raise ConfigError(f"dataset = {name!r}: {error}") from None
-    if train.classes != test.classes:
-        odd = sorted(set(train.classes) ^ set(test.classes))
-        raise ConfigError(f"dataset = {name!r}: classes {odd} are in only one of {root}/train and {root}/test")
-    return Dataset(name, tuple(train.classes), *_images(train), *_images(test))
-
-
-def _images(part: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    samples = sorted(part.samples, key=lambda sample: (Path(sample[0]).stem, sample[1]))
-    images = [np.asarray(part.loader(path)) for path, _ in samples]
-    for image, (path, _) in zip(images, samples, strict=True):
-        if image.shape != images[0].shape:
-            raise ConfigError(f"{path}: {image.shape[:2]} pixels, but {samples[0][0]} has {images[0].shape[:2]}")
-    return _normalised(np.stack(images)), torch.tensor([label for _, label in samples])
+def _of_images(name: str, images: Images) -> Dataset:
+    t = images.tensors
+    superclass = t["superclass"].numpy() if "superclass" in t else None
+    inputs = [normalised(t[f"{part}_x"]) for part in ("train", "test")]
+    return Dataset(name, images.class_names, inputs[0], t["train_y"], inputs[1], t["test_y"], superclass)
 
 
 def import_object(path: str, what: str) -> Callable[..., Any]:
@@ -235,7 +163,8 @@ def main() -> int:
     parser.add_argument("name", choices=TORCHVISION)
     name = parser.parse_args().name
     try:
-        dataset = _torchvision(name, data_folder(), download=True)
+        download(name, data_folder())
+        dataset = load(name)
     except (ConfigError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
