@@ -29,6 +29,13 @@ class Interval:
     error: float = np.nan
     reason: str = ""
 
+    def __format__(self, form: str) -> str:
+        """The value and its interval, each number in the format ``form``: for example ``9.9 [0.0, 20.8]``."""
+        value, low, high = (format(number, form).replace("-", "−") for number in (self.value, self.low, self.high))
+        if np.isnan(self.value):
+            return "–"
+        return value if np.isnan(self.low) else f"{value} [{low}, {high}]"
+
 
 def nothing(reason: str) -> Interval:
     """The interval of a quantity that was not measured, for a ``reason``."""

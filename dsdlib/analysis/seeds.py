@@ -225,10 +225,13 @@ def turn_from_peak(table: pd.DataFrame, measure: str = "learning_distance") -> I
 def rank_correlation(table: pd.DataFrame, one: str, other: str, size: bool = False) -> Interval:
     """Spearman's rank correlation, over rounds, of the mean curves of two measures; with ``size``, its absolute value.
 
-    The interval is over seeds. It takes the rounds as given, although neighbouring rounds are not independent.
+    The interval is over seeds. It takes the rounds as given, although neighbouring rounds are not independent. There is
+    nothing to measure with fewer than four rounds.
     """
     if table.empty:
         return NOTHING
+    if table["round"].nunique() < 4:
+        return nothing("too few rounds")
     both = np.stack([by_seed(table, one), by_seed(table, other)], axis=1)
 
     def correlation(mean: np.ndarray) -> float:

@@ -27,7 +27,7 @@ def panels(
 
     Panels of a row share their y axis unless ``sharey`` is false; panels of a column share their x axis. An axis label
     that all panels of a row (y) or of the figure (x) have in common is written once. A row has one legend, at its
-    right; only where a label or a look means something else in another panel does each panel keep its own.
+    right. Each panel keeps its own if its title, a label or a look means something else in another panel.
 
     Returns the figure and its axes, (rows, panels). For example::
 
@@ -59,7 +59,7 @@ def panels(
 
 
 def _one_legend(row: Iterable[Axes]) -> None:
-    """One legend at the right of the last panel, where labels and looks mean the same in every panel."""
+    """One legend at the right of the last panel, if titles are the same and labels and looks mean the same in all."""
     drawn = [ax for ax in row if ax.get_legend()]
     handles: dict[str, Artist | Container] = {}
     looks: set[tuple[str, Hashable]] = set()
@@ -67,11 +67,11 @@ def _one_legend(row: Iterable[Axes]) -> None:
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
             looks.add((label, _look(handle)))
-    if not drawn or not len(looks) == len(handles) == len({look for _, look in looks}):
+    titles = [ax.get_legend().get_title().get_text() for ax in drawn]
+    if len(set(titles)) != 1 or not len(looks) == len(handles) == len({look for _, look in looks}):
         for ax in drawn:
             ax.get_legend().set(loc="best", bbox_to_anchor=None)
         return
-    titles = [ax.get_legend().get_title().get_text() for ax in drawn]
     for ax in drawn:
         ax.get_legend().remove()
     place = {"loc": "upper left", "bbox_to_anchor": (1, 1), "alignment": "left"}

@@ -52,6 +52,12 @@ def test_a_missing_value_is_no_number():
     assert np.isnan(analysis.over_seeds(np.array([1.0, np.nan, 2.0])).value)
 
 
+def test_an_interval_is_written_with_its_bounds_if_it_has_any():
+    assert f"{analysis.Interval(-0.25, -1.0, 0.5):.2f}" == "−0.25 [−1.00, 0.50]"
+    assert f"{analysis.over_seeds(np.array([1.0, 2.0])):.1f}" == "1.5"
+    assert f"{analysis.NOTHING:.1f}" == "–"
+
+
 def test_half_widths_are_computed_at_once():
     counts, std = np.array([1, 2, 3, 10]), np.array([np.nan, 1.0, 1.0, 2.0])
     expected = [np.nan, np.nan, stats.t.ppf(0.975, 2) / 3**0.5, stats.t.ppf(0.975, 9) * 2 / 10**0.5]

@@ -233,6 +233,8 @@ def test_rank_correlation_is_spearmans_of_the_mean_curves(size):
     expected = np.corrcoef(*ranks)[0, 1]
     assert expected < 0 and found.value == pytest.approx(abs(expected) if size else expected)
     assert -1 <= found.low < found.value < found.high <= 1
+    few = a_table(test, train).query("round < 3")
+    assert analysis.rank_correlation(few, "test_accuracy", "train_accuracy").reason == "too few rounds"
 
 
 def test_the_turn_is_counted_from_the_valleys_bottom_to_the_measures_peak():

@@ -45,6 +45,17 @@ def test_panels_in_which_looks_mean_different_things_keep_their_own_legends(othe
     assert [labels(ax) for ax in axes[0]] == [["a", "b"], list(other)]
 
 
+def test_panels_whose_legends_have_different_titles_keep_them():
+    table = pd.DataFrame(
+        {"sparsity": [0, 0.2] * 2, "test_accuracy": [0.5, 0.6] * 2, "noise_rate": [0.2, 0.2, 0.5, 0.5]}
+    )
+    by = {"By noise": "noise_rate", "By kind": "retraining"}
+    table["retraining"] = ["finetune", "finetune", "reinit", "reinit"]
+    _, axes = plots.panels(by, lambda hue, ax: plots.curves(table, hue, ax=ax))
+    assert [ax.get_legend().get_title().get_text() for ax in axes[0]] == ["Noise rate", "Retraining"]
+    assert [len(labels(ax)) for ax in axes[0]] == [2, 2]
+
+
 def test_groups_make_a_panel_each_and_several_drawings_a_row_each():
     table = pd.DataFrame({"Network": ["x", "x", "y"], "value": [1, 2, 5]})
     seen = []
