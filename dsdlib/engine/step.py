@@ -77,7 +77,7 @@ class Step:
         kind = {"dtype": data.x.dtype, "device": data.x.device}
         self.velocity = torch.zeros_like(trainer.vector)
         self.square = torch.zeros_like(trainer.vector) if recipe.optimizer == "adam" else None
-        self.taken = torch.zeros((), **kind)
+        self.taken = torch.zeros((), dtype=torch.float64, device=data.x.device)
         self.decay = trainer.per_parameter(recipe.weight_decay) if recipe.weight_decay.any() else None
         self.full_rate = trainer.per_parameter(recipe.lr) * (1 if trainer.mask is None else trainer.mask)
         self.rate = self.full_rate.clone()

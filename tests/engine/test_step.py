@@ -63,6 +63,41 @@ def test_teacher_logits_are_those_of_the_teachers_module_in_evaluation_mode(conf
     torch.testing.assert_close(stack.advance(stack.fresh(), 0).weights, weights, atol=1e-4, rtol=1e-3)
 
 
+class GivenGradients:
+    """A trainer of one run whose gradients do not depend on its weights."""
+
+    def __init__(self, weights, gradients):
+        self.vector, self.mask, self.gradients = weights.clone(), None, iter(gradients)
+
+    def used_inputs(self, x):
+        return x
+
+    def per_parameter(self, values):
+        return values
+
+    def __call__(self, x):
+        return torch.zeros(1, x.shape[1], 10)
+
+    def backward(self, gradient):
+        return next(self.gradients)
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.01])
+def test_a_thousand_steps_of_adam_are_those_of_torchs_in_float64(decay):
+    generator = torch.Generator().manual_seed(0)
+    gradients = torch.randn(1000, 50, generator=generator) * torch.arange(1, 51)
+    stack = Stack([LENET.vary(optimizer="adam", lr=0.01, weight_decay=decay)], CPU)
+    trainer = GivenGradients(torch.zeros(50), gradients)
+    step, weights = Step(trainer, stack.data, stack.recipe(0)), torch.zeros(50, dtype=torch.float64)
+    optimizer = torch.optim.Adam([weights], lr=0.01, betas=(0.9, 0.999), weight_decay=decay)
+    batch = torch.zeros(3, 1, 2, dtype=torch.long)
+    for gradient in gradients:
+        step(batch)
+        weights.grad = gradient.double()
+        optimizer.step()
+        assert (trainer.vector.double() - weights).norm() < 2e-6 * weights.norm()
+
+
 class Graph:
     """A CUDA graph on a CPU: its replay calls the function that was recorded."""
 
