@@ -1,62 +1,29 @@
-"""Figures: a tidy table in, matplotlib axes out. Nothing is computed here but means and intervals over seeds."""
+"""Figures: a tidy table in, matplotlib axes out. Nothing is computed here but means and intervals over seeds.
 
-from dsdlib.plots.curves import (
-    against,
-    beside,
-    curves,
-    depths,
-    entropies,
-    lines,
-    mark,
-    mark_width,
-    parts,
-    phase_map,
-    places,
-    shade_phases,
-    stops,
-    stops_beside,
-    timings,
-    widths,
-)
+`curves` draws measures against sparsity, `valleys` depths and phases, `stops` stopping rules, `theory` the linear
+theory's risks, and `lines` anything else; `panels` makes rows of them. `looks` names each series
+and says how it is drawn.
+"""
+
+from dsdlib.plots.axes import measure_axis, sparsity_axis, weights_axis
+from dsdlib.plots.curves import beside, curves, entropies, mark, parts, shade_phases
+from dsdlib.plots.lines import against, lines, mark_width, timings, widths
+from dsdlib.plots.looks import LOOKS, MEMORISED, PARTS, look, looks, shades
 from dsdlib.plots.panels import panels
-from dsdlib.plots.style import (
-    ESTIMATORS,
-    FEW_TICKS,
-    INK,
-    MARKERS,
-    MEANS,
-    MEMORISED,
-    MUTED,
-    PALETTE,
-    PARTS,
-    PHASE_COLOURS,
-    TEST,
-    TICKS,
-    TRAIN,
-    interval,
-    is_ordered,
-    measure_axis,
-    reach,
-    set_theme,
-    shades,
-    sparsity_axis,
-    weights_axis,
-)
+from dsdlib.plots.stops import stops, stops_beside
+from dsdlib.plots.style import INK, MUTED, PALETTE, PHASE_COLOURS, TEST, TRAIN, set_theme
 from dsdlib.plots.theory import advantages, agreement, risks
+from dsdlib.plots.valleys import depths, phase_map, places
 
 __all__ = [
-    "ESTIMATORS",
-    "FEW_TICKS",
     "INK",
-    "MARKERS",
-    "MEANS",
+    "LOOKS",
     "MEMORISED",
     "MUTED",
     "PALETTE",
     "PARTS",
     "PHASE_COLOURS",
     "TEST",
-    "TICKS",
     "TRAIN",
     "advantages",
     "against",
@@ -65,9 +32,9 @@ __all__ = [
     "curves",
     "depths",
     "entropies",
-    "interval",
-    "is_ordered",
     "lines",
+    "look",
+    "looks",
     "mark",
     "mark_width",
     "measure_axis",
@@ -75,7 +42,6 @@ __all__ = [
     "parts",
     "phase_map",
     "places",
-    "reach",
     "risks",
     "set_theme",
     "shade_phases",

@@ -1,4 +1,12 @@
-"""Several panels in one figure: the same drawing for several parts of the data, with one legend."""
+"""Several panels in one figure: the same drawing for several parts of the data, with one legend.
+
+For example::
+
+    figure, axes = plots.panels(table.groupby("Network"), lambda part, ax: plots.curves(part, "width", ax=ax))
+    measures = {"Test": "test_accuracy", "Train (noisy labels)": "train_accuracy"}
+    plots.panels(measures, lambda measure, ax: plots.curves(table, "noise_rate", measure, ax=ax))
+    plots.panels({"λ = 0": weak, "λ = 0.01": strong}, plots.parts, plots.entropies)
+"""
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any
@@ -29,22 +37,12 @@ def panels(
     that all panels of a row (y) or of the figure (x) have in common is written once. A row has one legend, at its
     right. Each panel keeps its own if its title, a label or a look means something else in another panel.
 
-    Returns the figure and its axes, (rows, panels). For example::
-
-        figure, axes = plots.panels(table.groupby("Network"), lambda part, ax: plots.curves(part, "width", ax=ax))
-        measures = {"Test": "test_accuracy", "Train (noisy labels)": "train_accuracy"}
-        plots.panels(measures, lambda measure, ax: plots.curves(table, "noise_rate", measure, ax=ax))
-        plots.panels({"λ = 0": weak, "λ = 0.01": strong}, plots.parts, plots.entropies)
+    Returns the figure and its axes, (rows, panels).
     """
     pairs = list(parts.items() if isinstance(parts, Mapping) else parts)
-    shape = (len(draws), len(pairs))
-    figure, axes = plt.subplots(
-        *shape,
-        figsize=(size[0] * shape[1], size[1] * shape[0]),
-        sharex="col" if len(draws) > 1 else False,
-        sharey="row" if sharey else False,
-        squeeze=False,
-    )
+    rows, columns = len(draws), len(pairs)
+    shared = {"sharex": "col" if rows > 1 else False, "sharey": "row" if sharey else False}
+    figure, axes = plt.subplots(rows, columns, figsize=(size[0] * columns, size[1] * rows), squeeze=False, **shared)
     for row, draw in zip(axes, draws, strict=True):
         for ax, (_, part) in zip(row, pairs, strict=True):
             draw(part, ax=ax)
@@ -58,7 +56,7 @@ def panels(
     return figure, axes
 
 
-def _one_legend(row: Iterable[Axes]) -> None:
+def _one_legend(row: np.ndarray) -> None:
     """One legend at the right of the last panel, if titles are the same and labels and looks mean the same in all."""
     drawn = [ax for ax in row if ax.get_legend()]
     handles: dict[str, Artist | Container] = {}

@@ -1,15 +1,16 @@
-"""A tidy table → one figure. ``ax=None`` in, axes out; nothing is computed here but means and intervals."""
+"""The linear theory's risks: against the model's size or the features' correlation, as a map, and beside simulation."""
 
 from collections.abc import Sequence
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator
 
-from dsdlib.plots.style import ESTIMATORS, INK, MUTED, PALETTE, interval, measure_axis
+from dsdlib.analysis.intervals import means
+from dsdlib.plots.axes import axes, draw_by, legend_right, measure_axis, plain_ticks
+from dsdlib.plots.looks import Look, looks
+from dsdlib.plots.style import INK, MUTED
 
 
 def risks(
@@ -21,23 +22,18 @@ def risks(
     names: Sequence[str] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Test ``risk`` against ``x``, a colour for each value of ``hue`` (those in ``names``, else all that were
-    simulated): theory as a line, simulation as points with 95% intervals over repeats. Without theory, dots join the
-    points; a risk that does not vary with ``x`` has a band. Against ``ratio`` (p/n), lines break at the interpolation
-    threshold, which is marked."""
-    ax = ax or plt.subplots()[1]
-    names = list(names or dict.fromkeys(simulated[hue]))
-    for name, shade in zip(names, sns.color_palette(PALETTE, len(names)), strict=True):
-        colour = ESTIMATORS.get(name, shade)
+    """Test ``risk`` against ``x``, a colour for each value of ``hue``: theory as lines, simulation as points.
+
+    ``names`` are the values of ``hue`` that are drawn, by default all that were simulated. Points have 95% intervals
+    over repeats. Where there is no theory, dots join the points; a risk that does not vary with ``x`` has a band.
+    Against ``ratio`` (p/n), lines break at the interpolation threshold, which is marked.
+    """
+    ax = axes(ax)
+    shown = simulated[simulated[hue].isin(names)] if names else simulated
+    series = looks(shown[hue])
+    for name in names or series:
         line, points = (table[table[hue] == name].sort_values(x) for table in (theory, simulated))
-        flat = points.groupby("repeat")["risk"].nunique().max() == 1
-        style, joined = "" if flat else "o", ":" if line.empty else "-"
-        for part in [line] if flat else _sides(line, x):
-            ax.plot(part[x], part["risk"], color=colour, lw=1.8)
-        for part in [points] if flat else _sides(points, x):
-            _simulated(part, x, colour, style, joined if joined == ":" else "", ax)
-        label = name[0].upper() + name[1:] if isinstance(name, str) else f"{name:g}"
-        ax.plot([], [], style + joined, color=colour, ms=5, lw=1.8, label=label)
+        _risk(ax, line, points, x, series[name])
     ax.set_yscale("log")
     ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda risk, _: f"{risk:g}"))
@@ -46,35 +42,48 @@ def risks(
         _ratio_axis(ax)
     ax.set_xlabel(xlabel)
     ax.set_ylabel("Test risk")
-    ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    legend_right(ax)
     return ax
 
 
+def _risk(ax: Axes, line: pd.DataFrame, points: pd.DataFrame, x: str, look: Look) -> None:
+    """The theory and the simulation of one estimator, and its entry in the legend."""
+    found = means(points, [x], "risk")
+    flat = points.groupby("repeat")["risk"].nunique().max() == 1
+    if flat:
+        ax.plot(line[x], line["risk"], color=look.colour, lw=1.8)
+        ax.plot(found[x], found["mean"], color=look.colour, lw=1)
+        ax.fill_between(found[x], found["low"], found["high"], color=look.colour, alpha=0.2, lw=0)
+    else:
+        joined = ":" if line.empty else "none"
+        for part in _sides(line, x):
+            ax.plot(part[x], part["risk"], color=look.colour, lw=1.8)
+        for part in _sides(found, x):
+            style = {"marker": look.marker, "ls": joined, "ms": 5, "mew": 0, "lw": 1, "color": look.colour}
+            ax.errorbar(part[x], part["mean"], part["high"] - part["mean"], **style)
+    style, label = ":" if line.empty else "-", look.label[:1].upper() + look.label[1:]
+    ax.plot([], [], color=look.colour, ls=style, marker="" if flat else look.marker, ms=5, lw=1.8, label=label)
+
+
 def _sides(table: pd.DataFrame, x: str) -> list[pd.DataFrame]:
-    """What lies left and right of p = n, where ``x`` is p/n."""
+    """The parts left and right of p = n, if ``x`` is p/n."""
     return [table[table[x] < 1], table[table[x] > 1]] if x == "ratio" else [table]
 
 
-def _simulated(points: pd.DataFrame, x: str, colour: str, marker: str, join: str, ax: Axes) -> None:
-    style = {"color": colour, "marker": marker, "ls": join, "ms": 5, "mew": 0, "lw": 1, "errorbar": interval}
-    bars = {"err_style": "bars", "err_kws": {"lw": 1}} if marker else {"err_style": "band"}
-    sns.lineplot(points, x=x, y="risk", legend=False, ax=ax, **style, **bars)
-
-
 def _ratio_axis(ax: Axes) -> None:
-    """p/n, by factors, with the interpolation threshold p = n."""
+    """A logarithmic axis of p/n, on which the interpolation threshold p = n is marked."""
     ax.set_xscale("log")
-    ax.xaxis.set_major_locator(FixedLocator([0.2, 0.5, 1, 2, 5, 10, 20]))
-    ax.xaxis.set_minor_locator(FixedLocator([]))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda ratio, _: f"{ratio:g}"))
+    plain_ticks(ax.xaxis, [0.2, 0.5, 1, 2, 5, 10, 20])
     ax.axvline(1, color=MUTED, lw=1.2, ls="--", zorder=1)
     ax.text(1.02, 0.01, "p = n", transform=ax.get_xaxis_transform(), ha="left", va="bottom", color=MUTED)
 
 
 def advantages(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """Where pruning a large fit beats the small model, from `dsdlib.theory.advantage`: a filled map over the features
-    kept and seen for each sample, with the border where both are equal."""
-    ax = ax or plt.subplots()[1]
+    """A map of where pruning a large fit is better than the small model, from `dsdlib.theory.advantage`.
+
+    The axes are the numbers of features kept and used for each sample; the border is where both risks are equal.
+    """
+    ax = axes(ax)
     values = table.pivot(index="ratio", columns="kept_ratio", values="advantage")
     levels = np.linspace(-2, 2, 33)
     filled = ax.contourf(values.columns, values.index, values, levels, cmap="RdBu", extend="both")
@@ -83,29 +92,20 @@ def advantages(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     bar = ax.figure.colorbar(filled, ax=ax, ticks=[-2, -1, 0, 1, 2], label="Small model's risk over the pruned fit's")
     bar.ax.set_yticklabels(["¼", "½", "1", "2", "4"])
     ax.set_yscale("log")
-    ax.yaxis.set_major_locator(FixedLocator([1, 2, 5, 10, 20]))
-    ax.yaxis.set_minor_locator(FixedLocator([]))
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda ratio, _: f"{ratio:g}"))
+    plain_ticks(ax.yaxis, [1, 2, 5, 10, 20])
     ax.set_xlabel("Features kept for each sample, s/n")
-    ax.set_ylabel("Features seen for each sample, p/n")
+    ax.set_ylabel("Features used for each sample, p/n")
     ax.grid(False)
     return ax
 
 
 def agreement(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """`against` for the ``distance`` of theory and simulation over the number of ``features``, by factors on both axes,
-    in each estimator's own colour."""
-    ax = ax or plt.subplots()[1]
-    for name, part in table.groupby("estimator", sort=False):
-        style = {"marker": "o", "mew": 0, "errorbar": interval, "err_style": "bars", "err_kws": {"lw": 1}}
-        label, colour = name[0].upper() + name[1:], ESTIMATORS[name]
-        sns.lineplot(part, x="features", y="distance", color=colour, label=label, ax=ax, **style)
+    """The ``distance`` of simulation from theory against the number of ``features``, a line for each ``estimator``."""
+    ax = axes(ax)
+    draw_by(ax, table, "features", "distance", "estimator", bars=True)
     ax.set(xscale="log", yscale="log", xlabel="Features p")
-    ax.xaxis.set_major_locator(FixedLocator(sorted(table["features"].unique())))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda features, _: f"{features:g}"))
+    plain_ticks(ax.xaxis, sorted(table["features"].unique()))
     ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    for axis in (ax.xaxis, ax.yaxis):
-        axis.set_minor_locator(FixedLocator([]))
+    ax.yaxis.set_minor_locator(FixedLocator([]))
     measure_axis(ax, "Distance from theory (%)")
-    ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
     return ax

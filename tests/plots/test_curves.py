@@ -1,5 +1,7 @@
 """Figures hold what the table says: lines are means over seeds, bars reach the interval, axes read as they should."""
 
+from itertools import pairwise
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,6 +11,7 @@ from matplotlib.colors import same_color, to_hex
 from scipy import stats
 
 from dsdlib import plots
+from dsdlib.plots.axes import TICKS
 
 pytestmark = pytest.mark.usefixtures("closed_figures")
 
@@ -144,6 +147,19 @@ def test_even_steps_of_pruning_are_even_on_the_sparsity_axis():
     assert list(ticks(ax.xaxis).values())[-4:] == ["99.5", "99.8", "99.9", "99.95"]
 
 
+@pytest.mark.parametrize("width", [1.2, 2, 3, 5, 8, 12])
+@pytest.mark.parametrize("sparsest", [0.5, 0.95, 0.99, 0.9998])
+def test_labels_of_ticks_do_not_collide_in_axes_of_any_width(width, sparsest):
+    ax = plt.subplots(figsize=(width, 2))[1]
+    plots.sparsity_axis(ax, sparsest)
+    found = ticks(ax.xaxis)
+    shown = [label for label in ax.get_xticklabels() if label.get_text() in found.values()]
+    boxes = [label.get_window_extent() for label in shown]
+    assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
+    possible = sum(tick <= sparsest for tick in TICKS)
+    assert 0 in found and len(found) >= min(possible, width)  # an inch is more than a label needs
+
+
 def test_fewer_weights_are_further_right():
     ax = plt.subplots()[1]
     plots.weights_axis(ax)
@@ -156,14 +172,14 @@ def test_fewer_weights_are_further_right():
     ("label", "expected"),
     [
         ("Test accuracy (%)", {0: "0", 0.125: "12.5", 0.25: "25"}),
-        ("Depth (points)", {0: "0", 0.125: "12.5", 0.25: "25"}),
+        ("Gain (points)", {-0.125: "−12.5", 0: "0", 0.25: "25"}),
         ("Entropy (bits)", {0: "0.000", 0.125: "0.125", 0.25: "0.250"}),
         ("Share (%) of bits", {0: "0.000", 0.125: "0.125", 0.25: "0.250"}),
     ],
 )
 def test_only_percent_and_points_are_shown_in_hundredths(label, expected):
     ax = plt.subplots()[1]
-    ax.set_ylim(0, 0.25)
+    ax.set_ylim(-0.125, 0.25)
     ax.set_yticks(list(expected))
     plots.measure_axis(ax, label)
     assert ax.get_ylabel() == label
@@ -181,20 +197,20 @@ def test_the_theme_holds_for_the_figures_that_follow():
 
 
 @pytest.mark.parametrize(
-    ("series", "labels", "styles"),
+    ("series", "labels"),
     [
-        ({}, ["Test", "Train (noisy labels)"], ["-", "--"]),
-        ({"series": plots.MEMORISED}, ["Clean labels, learned", "Corrupted labels, memorised"], ["-", "-"]),
+        ({}, ["Test", "Train (noisy labels)"]),
+        ({"series": plots.MEMORISED}, ["Clean labels, learned", "Corrupted labels, memorised"]),
     ],
 )
-def test_parts_are_the_measures_means_over_seeds(series, labels, styles):
+def test_parts_are_the_measures_means_over_seeds(series, labels):
     table = a_table()
     ax = plots.parts(table, **series)
     columns = list(series.get("series", plots.PARTS))
     for line, column in zip(drawn(ax), columns, strict=True):
         assert line == pytest.approx(mean(table, column))
     assert legend(ax) == ["", *labels]
-    assert [line.get_linestyle() for line in ax.lines[:2]] == styles
+    assert [line.get_linestyle() for line in ax.lines] == ["-", "--"]
     assert ax.get_xlim() == pytest.approx((0, SPARSITY[-1])) and ax.get_ylabel() == "Accuracy (%)"
 
 
@@ -209,41 +225,49 @@ def test_curves_are_means_over_seeds_within_what_the_seeds_have(x):
         for place, value in line:
             seeds = group.loc[np.isclose(group[x], place), "train_accuracy"]
             heights = [y for at, y in band.get_paths()[0].vertices if np.isclose(at, place)]
-            assert seeds.min() - 1e-9 <= min(heights) < value < max(heights) <= seeds.max() + 1e-9
-    assert legend(ax) == ["Noise rate", "0.2", "0.4"]
+            own = stats.ttest_1samp(seeds, 0).confidence_interval(0.95)
+            assert (min(heights), max(heights)) == pytest.approx(tuple(own))
+            assert value == pytest.approx(seeds.mean())
+    assert legend(ax) == ["Noise rate", "20%", "40%"]
     assert ax.get_ylabel() == "Train accuracy (%)"
     assert (ax.get_xscale(), ax.xaxis.get_inverted()) == (("function", False) if x == "sparsity" else ("log", True))
 
 
-@pytest.mark.parametrize("count", [1, 2, 5, 10, 200])
-def test_an_interval_is_seaborns_own_and_scipys_but_for_chance(count):
-    values = pd.Series(np.random.default_rng(count).normal(3, 1, count))
-    low, high = plots.interval(values)
-    resampled = sns.algorithms.bootstrap(values, n_boot=1000, seed=0)
-    assert (low, high) == pytest.approx(tuple(np.percentile(resampled, [2.5, 97.5])))
-    if count == 1:
-        assert low == high == values[0]
-        return
-    many = {"n_resamples": 20000, "method": "percentile", "rng": np.random.default_rng(1)}
-    assert (low, high) == pytest.approx(tuple(stats.bootstrap((values,), np.mean, **many).confidence_interval), abs=0.1)
-
-
-def test_a_band_is_seaborns_own_where_seeds_are_missing_too():
+def test_a_band_is_students_interval_where_seeds_are_missing_too():
     table = a_table(seeds=5, h="a")
     table.loc[(table["seed"] == 0) & (table["round"] == 2), "test_accuracy"] = np.nan
     table = table[(table["seed"] == 0) | (table["round"] < ROUNDS - 1)]  # one seed at the end
-    own = sns.lineplot(table, x="sparsity", y="test_accuracy", errorbar=("ci", 95), seed=0, ax=plt.subplots()[1])
-    drawn_by_both = [ax.collections[0].get_paths() for ax in (own, plots.curves(table, "h"))]
-    for expected, found in zip(*drawn_by_both, strict=True):
-        np.testing.assert_allclose(found.vertices, expected.vertices)
-        assert len(np.unique(found.vertices[:, 0])) == ROUNDS - 1  # there is no interval of one
+    (band,) = plots.curves(table, "h").collections
+    vertices = np.concatenate([path.vertices for path in band.get_paths()])
+    for r in range(ROUNDS - 1):
+        values = table.loc[table["round"] == r, "test_accuracy"].dropna()
+        heights = vertices[np.isclose(vertices[:, 0], SPARSITY[r]), 1]
+        own = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+        assert (heights.min(), heights.max()) == pytest.approx(tuple(own)), r
+    assert not np.isclose(vertices[:, 0], SPARSITY[-1]).any()  # there is no interval of one
 
 
-def test_numbers_get_shades_of_one_colour_and_names_a_colour_each():
-    for one, other, palette in ((0.2, 0.4, "flare"), ("a", "b", "deep")):
-        ax = plots.curves(both("h", one, other), "h")
-        colours = [to_hex(line.get_color()) for line in ax.lines[:2]]
-        assert colours == [to_hex(colour) for colour in sns.color_palette(palette, 2)]
+def test_numbers_get_shades_of_one_colour_and_names_a_colour_and_a_line_style_each():
+    ax = plots.curves(both("h", 0.4, 0.2), "h")
+    assert [to_hex(line.get_color()) for line in ax.lines] == sns.color_palette("flare", 2).as_hex()
+    assert {line.get_linestyle() for line in ax.lines} == {"-"}
+    one, other = plots.curves(both("h", "a", "b"), "h").lines
+    assert not same_color(one.get_color(), other.get_color()) and one.get_linestyle() != other.get_linestyle()
+
+
+@pytest.mark.parametrize(("seeds", "said"), [(1, ["one seed, no interval"]), (2, ["two seeds, no interval"]), (3, [])])
+def test_a_figure_of_too_few_seeds_says_so(seeds, said):
+    table = a_table(seeds)
+    for ax in (
+        plots.parts(table),
+        plots.curves(table.assign(h=1), "h"),
+        plots.against(table, "round", "entropy", None, "x", "y"),
+        plots.depths(VALLEYS.assign(seeds=seeds), "width"),
+        plots.stops(some_outcomes()[lambda table: table["seed"] < seeds], "Student"),
+    ):
+        assert [text.get_text() for text in ax.texts] == said
+    mixed = plots.curves(pd.concat([a_table(1, h="a"), a_table(3, h="b")]), "h")
+    assert not mixed.texts  # some points have an interval
 
 
 def test_entropies_have_a_line_a_layer_and_the_mean_of_the_layers():
@@ -257,7 +281,7 @@ def test_entropies_have_a_line_a_layer_and_the_mean_of_the_layers():
         assert line == pytest.approx(mean(table, column)), column
     assert legend(ax) == ["Layer", "mean", *map(str, range(1, 12))]
     assert (ax.lines[0].get_linestyle(), ax.lines[1].get_linestyle()) == ("--", "-")
-    shades = sns.color_palette(plots.PALETTE, 11)  # a layer's number is a number
+    shades = sns.color_palette(plots.PALETTE, 11).as_hex()  # a layer's number is a number
     assert all(same_color(line.get_color(), shade) for line, shade in zip(ax.lines[1:12], shades, strict=True))
     assert ax.get_ylabel() == "Entropy of the neurons (bits)"
 
@@ -265,14 +289,15 @@ def test_entropies_have_a_line_a_layer_and_the_mean_of_the_layers():
 def test_a_measure_against_a_few_values():
     table = pd.concat(t.assign(λ=t["round"] / 10) for t in (a_table(Student="b"), a_table(Student="a", extra=1)))
     ax = plots.against(table, "λ", "test_accuracy", "Student", "Decay", "Gain (points)")
-    lines = [line.get_xydata() for line in ax.lines if line.get_marker() == "o" and len(line.get_xdata())]
-    for line, intervals, student in zip(lines, ax.collections, "ba", strict=True):
+    for container, student in zip(ax.containers, "ba", strict=True):
+        line, (segments,) = bars(container)
         part = table[table["Student"] == student]
         assert line == pytest.approx(mean(part, "test_accuracy", "λ"))
-        for (place, value), segment in zip(line, intervals.get_segments(), strict=True):
+        for (place, value), segment in zip(line, segments, strict=True):
             seeds = part.loc[np.isclose(part["λ"], place), "test_accuracy"]
             assert segment[:, 0] == pytest.approx([place, place])
-            assert seeds.min() - 1e-9 <= segment[0, 1] < value < segment[1, 1] <= seeds.max() + 1e-9
+            own = stats.ttest_1samp(seeds, 0).confidence_interval(0.95)
+            assert segment[:, 1] == pytest.approx(tuple(own)) and value == pytest.approx(seeds.mean())
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("Decay", "Gain (points)")
     assert legend(ax) == ["Student", "b", "a"]
 
@@ -296,6 +321,7 @@ def test_depths_reach_from_low_to_high_at_evenly_spaced_values():
     ax = plots.depths(VALLEYS, "width", "Family")
     places = {4: 0, 8: 1, 16: 2}
     assert [container.get_label() for container in ax.containers] == ["a", "b"]
+    assert ax.containers[0].lines[0].get_linestyle() != ax.containers[1].lines[0].get_linestyle()
     for container, family in zip(ax.containers, "ab", strict=True):
         part = VALLEYS[VALLEYS["Family"] == family]
         points, (ends,) = bars(container)
@@ -370,6 +396,7 @@ def test_published_points_of_the_chosen_series_lie_at_their_values():
     assert ends == pytest.approx(np.array([[[0.2, 0.697], [0.2, 0.703]], [[0.9, 0.59], [0.9, 0.61]]]))
     assert same_color(test.lines[0].get_color(), "C1") and test.lines[0].get_markerfacecolor() == "white"
     assert len(ax.lines) > before
+    assert ax.get_xlim() == pytest.approx((0, 0.9))  # beyond our last round
     assert legend(ax)[1:] == ["Test", "Train (noisy labels)", "Published: train", "Published: test"]
 
 
@@ -384,20 +411,21 @@ def test_stops_are_marked_at_the_mean_of_each_colour_and_rule():
         ("alone", "early stop"): (2e12, 0.5),
         ("alone", "no stop"): (6e12, 0.6),
     }
-    colours = dict(zip(students, sns.color_palette("deep", 2), strict=True))
+    colours = {name: look.colour for name, look in plots.looks(outcomes["Student"]).items()}
+    markers = {plots.LOOKS[rule].marker: rule for rule in rules}
     found = {}
     for container in ax.containers:
         points, (across, up) = bars(container)
         line = container.lines[0]
         student = next(s for s in students if same_color(line.get_markerfacecolor(), colours[s]))
-        found[student, rules[plots.MARKERS.index(line.get_marker())]] = (points, across, up)
+        found[student, markers[line.get_marker()]] = (points, across, up)
     assert found.keys() == means.keys() and len(ax.containers) == 4
     for at, (points, across, up) in found.items():
         assert points[0] == pytest.approx(means[at])
         seeds = outcomes.set_index(["Student", "rule"]).loc[at, "test_accuracy"]
         (low, high), (left, right) = up[0, :, 1], across[0, :, 0]
-        assert seeds.min() - 1e-9 <= low <= high <= seeds.max() + 1e-9
-        assert (low < means[at][1] < high) == (at[1] == "no stop")
+        half = stats.t.ppf(0.975, 2) * stats.sem(seeds)
+        assert (low, high) == pytest.approx((means[at][1] - half, means[at][1] + half))
         assert left == right == points[0, 0]  # every seed pays the same
     assert legend(ax) == ["", "Student", *students, "Rule", *rules]
     costs = ticks(ax.xaxis)
@@ -435,9 +463,3 @@ def test_lines_are_means_over_seeds_along_a_dense_axis_one_for_each_start():
         np.testing.assert_allclose(line, level + 1 - 2 * steps)
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("α", "Train loss")
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["light", "sweet"]
-
-
-def test_a_panel_may_have_fewer_ticks():
-    ax = plt.subplots()[1]
-    plots.sparsity_axis(ax, 0.99, plots.FEW_TICKS)
-    assert [f"{tick:g}" for tick in ax.get_xticks()] == ["0", "0.8", "0.95", "0.99"]
