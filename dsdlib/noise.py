@@ -100,7 +100,7 @@ def labels_for(config: RunConfig, dataset: Dataset) -> Labels:
         state = int(numpy_generator(config.seed, "split").integers(2**31))
         train, validation = _split(config, truth, state)
     if config.noise_kind == "human":
-        noisy = _human_labels(config.noise_labels, truth)
+        noisy = _human_labels(config.noise_labels, truth, dataset.classes)
         train_labels, validation_labels = noisy[train], noisy[validation]
     else:
         train_labels, validation_labels = (
@@ -133,20 +133,41 @@ def _split(config: RunConfig, truth: np.ndarray, state: int) -> tuple[np.ndarray
     return np.sort(train), np.sort(validation)
 
 
-def _human_labels(where: str, truth: np.ndarray) -> np.ndarray:
-    """Labels that people gave, as those of CIFAR-10N: FILE:NAME, a named array of an .npz in the data folder."""
+def _human_labels(where: str, truth: np.ndarray, classes: int) -> np.ndarray:
+    """Labels that people gave, as those of CIFAR-10N: FILE:NAME, a named array of an .npz in the data folder.
+
+    If the file has an array ``clean_label``, it must be the data set's true labels ``truth``.
+    """
     file, _, name = where.partition(":")
     path = data_folder() / file
     if not path.is_file():
         raise ConfigError(f"noise_labels = {where!r}: no file {path}; put it there or set DSDLIB_DATA")
-    with np.load(path) as arrays:
-        if name not in arrays:
-            raise ConfigError(f"noise_labels = {where!r}: {path} holds {', '.join(arrays.files)}")
-        labels = arrays[name].astype(np.int64)
-        clean = arrays.get("clean_label", truth)
-    if len(labels) != len(truth) or (clean != truth).any():
-        raise ConfigError(f"noise_labels = {where!r}: made for other images than this data set's, or in another order")
-    return labels
+    try:
+        with np.load(path) as arrays:
+            held = {one: arrays[one] for one in arrays.files if one in (name, "clean_label")}
+            names = ", ".join(arrays.files)
+    except Exception as error:  # a damaged file may raise anything
+        raise ConfigError(f"noise_labels = {where!r}: {path} cannot be read as .npz ({error})") from None
+    if name not in held:
+        raise ConfigError(f"noise_labels = {where!r}: {path} holds {names}")
+    labels, clean = held[name], held.get("clean_label", truth)
+    if labels.shape != truth.shape or not np.array_equal(clean, truth):
+        raise ConfigError(
+            f"noise_labels = {where!r}: {path} was made for other images than this data set's, or has them in another "
+            f"order; its labels are {labels.shape}, the data set's {truth.shape}"
+        )
+    _check_labels(f"noise_labels = {where!r}: {path}", labels, classes)
+    return labels.astype(np.int64)
+
+
+def _check_labels(what: str, labels: np.ndarray, classes: int) -> None:
+    if labels.dtype.kind not in "iuf":
+        raise ConfigError(f"{what} holds {labels.dtype} values; allowed: whole numbers from 0 to {classes - 1}")
+    wrong = np.flatnonzero(~np.isin(labels, np.arange(classes)))
+    if len(wrong):
+        raise ConfigError(
+            f"{what} holds {labels[wrong[0]]} at position {wrong[0]}; allowed: whole numbers from 0 to {classes - 1}"
+        )
 
 
 def at_hand(labels: list[str]) -> list[str]:

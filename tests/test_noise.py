@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dsdlib import data
+from dsdlib import data, sweep
 from dsdlib.config import ConfigError, RunConfig
 from dsdlib.noise import at_hand, confusions, corrupt, labels_for
 
@@ -162,6 +162,49 @@ def test_human_labels_are_taken_as_they_are_for_training_and_validation(people):
 def test_human_labels_that_do_not_belong_are_refused(people, where, message):
     with pytest.raises(ConfigError, match=message):
         labels_of(noise_kind="human", noise_labels=where)
+
+
+@pytest.mark.parametrize("value", [77, 10, -1, np.nan, np.inf, 1.5, 2.0**70])
+def test_labels_of_people_that_are_no_classes_are_refused_by_file_and_value(value, people, tmp_path, results):
+    np.savez(tmp_path / "odd.npz", odd=np.r_[people[:1000].astype(type(value)), value, people[1001:]])
+    message = rf"odd\.npz holds {value} at position 1000; allowed: whole numbers from 0 to 9"
+    run = RunConfig(noise_kind="human", noise_labels="odd.npz:odd")
+    with pytest.raises(ConfigError, match=message.replace("+", "\\+")):
+        sweep([run, run.vary(seed=1)], progress=False)
+    assert not list(results.glob("[!.]*"))  # no run has a folder
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int32, np.float32])
+def test_labels_of_people_may_be_of_any_type_of_number(kind, people, tmp_path):
+    np.savez(tmp_path / "typed.npz", typed=people.astype(kind))
+    labels = labels_of(noise_kind="human", noise_labels="typed.npz:typed")
+    assert labels.train_labels.dtype == torch.int64
+    assert (labels.train_labels.numpy() == people[labels.train_rows]).all()
+
+
+def test_labels_of_people_of_another_shape_type_or_clean_labels_are_refused(people, tmp_path):
+    odd = {"table": np.stack([people] * 3, 1), "number": np.array(3), "words": people.astype(str), "flags": people > 4}
+    np.savez(tmp_path / "odd.npz", **odd)
+    np.savez(tmp_path / "clean.npz", worse=people, clean_label=people[:9])
+    refused = {"odd.npz:table": r"its labels are \(1297, 3\), the data set's \(1297,\)", "odd.npz:number": r"are \(\)"}
+    refused |= {"odd.npz:words": "holds <U21 values", "odd.npz:flags": "holds bool values", "clean.npz:worse": "order"}
+    for where, message in refused.items():
+        with pytest.raises(ConfigError, match=rf"noise_labels = '{where}': .*npz .*{message}"):
+            labels_of(noise_kind="human", noise_labels=where)
+
+
+def test_a_broken_file_of_peoples_labels_is_named(people, tmp_path):
+    whole = (tmp_path / "people.npz").read_bytes()
+    place = whole.index(people.tobytes()[:64]) + 9
+    flipped = whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :]
+    np.save(tmp_path / "array.npy", people)
+    np.savez(tmp_path / "objects.npz", worse=people.astype(object))
+    broken = {"empty": b"", "text": b"labels\n1\n2\n", "half": whole[: len(whole) // 2], "flipped": flipped}
+    broken |= {"array": (tmp_path / "array.npy").read_bytes(), "objects": (tmp_path / "objects.npz").read_bytes()}
+    for name, content in broken.items():
+        (tmp_path / f"{name}.npz").write_bytes(content)
+        with pytest.raises(ConfigError, match=rf"{name}\.npz cannot be read as \.npz"):
+            labels_of(noise_kind="human", noise_labels=f"{name}.npz:worse")
 
 
 def test_only_peoples_labels_whose_file_is_there_are_at_hand(tmp_path, monkeypatch, capsys):
