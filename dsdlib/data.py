@@ -127,16 +127,38 @@ def _users(name: str) -> Dataset:
     if not isinstance(parts, tuple | list) or len(parts) != 4 or not all(torch.is_tensor(part) for part in parts):
         raise ConfigError(f"dataset = {name!r}: must return four tensors: train x, train y, test x, test y")
     train_x, train_y, test_x, test_y = parts
-    if len(train_x) != len(train_y) or len(test_x) != len(test_y) or train_x.shape[1:] != test_x.shape[1:]:
+    if (
+        not all(part.ndim for part in parts)
+        or len(train_x) != len(train_y)
+        or len(test_x) != len(test_y)
+        or train_x.shape[1:] != test_x.shape[1:]
+    ):
         raise ConfigError(f"dataset = {name!r}: shapes do not go together: {[tuple(part.shape) for part in parts]}")
     if not (len(train_x) and len(test_x)):
         raise ConfigError(f"dataset = {name!r}: {len(train_x)} training and {len(test_x)} test inputs; both are needed")
-    if any(y.is_floating_point() or y.ndim != 1 or y.min() < 0 for y in (train_y, test_y)):
-        raise ConfigError(f"dataset = {name!r}: labels must be whole numbers from 0, one for each input")
     if not (train_x.isfinite().all() and test_x.isfinite().all()):
         raise ConfigError(f"dataset = {name!r}: inputs must be finite numbers")
-    names = tuple(map(str, range(1 + max(int(train_y.max()), int(test_y.max())))))
+    classes = _count_classes(name, train_y, test_y)
+    names = tuple(map(str, range(classes)))
     return Dataset(name, names, train_x.float(), train_y.long(), test_x.float(), test_y.long())
+
+
+def _count_classes(name: str, train_y: torch.Tensor, test_y: torch.Tensor) -> int:
+    """The number of classes. Raises `ConfigError` unless the training labels are 0, 1, … without a gap, and the test
+    labels are among them."""
+    if any(y.is_floating_point() or y.ndim != 1 or y.min() < 0 for y in (train_y, test_y)):
+        raise ConfigError(f"dataset = {name!r}: labels must be whole numbers from 0, one for each input")
+    found = train_y.unique().tolist()
+    if gaps := [label for label, there in enumerate(found) if label != there]:
+        raise ConfigError(
+            f"dataset = {name!r}: no training label is {gaps[0]}, but the largest is {found[-1]}; "
+            "labels must be 0, 1, … without a gap"
+        )
+    if test_y.max() > found[-1]:
+        raise ConfigError(
+            f"dataset = {name!r}: a test label is {test_y.max()}, the training labels are 0 to {found[-1]}"
+        )
+    return len(found)
 
 
 def augmented(images: torch.Tensor, rng: torch.Generator) -> torch.Tensor:

@@ -36,7 +36,13 @@ def corrupt(
     rate·(1 − 1/classes) ends up wrong.
     ``pairflip``: in each class, exactly round(rate·n_class) labels become the next class.
     ``asymmetric``: in each class of ``confusions`` (class → class), as many become the class that it maps to.
+
+    Raises `ConfigError` for noise among fewer than two classes.
     """
+    if rate and classes < 2:
+        raise ConfigError(
+            f"noise_rate = {rate}: there is no wrong label where there is only {classes} class; allowed: 0"
+        )
     noisy = labels.copy()
     if kind == "symmetric":
         chosen = rng.permutation(len(labels))[: round(rate * len(labels))]

@@ -40,6 +40,14 @@ def test_a_users_own_data_is_found_by_its_import_path_and_checked(tmp_path, monk
         "def halves(): return x, y + 0.5, x, y\n"
         "def infinite(): return x / 0, y, x, y\n"
         "def empty(): return x, y, x[:0], y[:0]\n"
+        "def from_one(): return x, y + 1, x, y + 1\n"
+        "def gap(): return x, 2 * y, x, y\n"
+        "def huge(): return x, y * 10**12, x, y\n"
+        "def huge_test(): return x, y, x, y * 10**12\n"
+        "def unseen(): return x, y, x, y + 1\n"
+        "def scalar(): return x.sum(), y, x, y\n"
+        "def table(): return x, y.view(-1, 1), x, y\n"
+        "def one_class(): return x, 0 * y, x, 0 * y\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     good = data.load("their_data:good")
@@ -47,9 +55,21 @@ def test_a_users_own_data_is_found_by_its_import_path_and_checked(tmp_path, monk
     assert (good.train_x.dtype, good.train_y.dtype) == (torch.float32, torch.int64)
     refused = {"three": "four tensors", "uneven": "shapes", "negative": "whole numbers from 0"}
     refused |= {"halves": "whole numbers from 0", "infinite": "finite", "empty": "0 test inputs"}
+    refused |= {"from_one": "no training label is 0, but the largest is 3", "gap": "no training label is 1, .* is 4"}
+    refused |= {"huge": f"no training label is 1, but the largest is {2 * 10**12};"}
+    refused |= {"huge_test": f"a test label is {2 * 10**12}, the training labels are 0 to 2"}
+    refused |= {"unseen": "a test label is 3, the training labels are 0 to 2", "scalar": "shapes"}
+    refused |= {"table": "whole numbers from 0, one for each input"}
     for name, message in refused.items():
         with pytest.raises(ConfigError, match=f"their_data:{name}.*{message}"):
             data.load(f"their_data:{name}")
+    one = RunConfig(dataset="their_data:one_class", model="mlp", batch_size=2, rounds=1, validation_fraction=0)
+    check(one)
+    for kind in ("symmetric", "uniform", "pairflip"):
+        with pytest.raises(
+            ConfigError, match=r"noise_rate = 0\.2: there is no wrong label where there is only 1 class"
+        ):
+            check(one.vary(noise_rate=0.2, noise_kind=kind))
 
 
 @pytest.mark.parametrize("shape", [(2, 8, 6), (1, 28, 28), (3, 12, 12)])
