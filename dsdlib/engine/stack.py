@@ -165,11 +165,15 @@ class Stack:
         return scores
 
     def _gradient(self, state: State, run: int, rng: torch.Generator) -> Tensor:
-        """dL/dweights (parameters,) of a run's mean loss on one random batch."""
+        """dL/dweights (parameters,) of a run's mean loss on one random batch.
+
+        BatchNorm uses its running statistics; in the setting of He et al. 2022 it uses the batch's, as their program
+        does. The running statistics in ``state`` stay as they are.
+        """
         batch = torch.randperm(self.data.rows.shape[1], generator=rng)[: self.shared.batch_size].to(self.device)
         weights = state.weights[run : run + 1].clone().requires_grad_()
         self.network.set_buffers(state.buffers)
-        self.network.module.eval()
+        self.network.module.train(self.shared.initialisation == "he2022")
         images = self.data.x[self.data.rows[run, batch]].unsqueeze(0)
         logits = self.network(self.network.parameters(weights), images)[0]
         return torch.autograd.grad(cross_entropy(logits, self.data.labels[run, batch]), weights)[0][0]

@@ -163,9 +163,13 @@ def test_a_one_shot_runs_first_two_rounds_are_those_of_an_iterative_one(train_ro
 
 
 @pytest.mark.parametrize("schedule", ["iterative", "one_shot"])
-@BOTH
+@pytest.mark.parametrize(
+    ("config", "mode"),
+    [(LENET, "eval"), (VGG, "eval"), (VGG.vary(initialisation="he2022"), "train")],
+    ids=["lenet", "vgg", "vgg as He et al."],
+)
 def test_gradient_criterion_keeps_the_highest_of_gradient_times_weight_on_a_batch_of_the_runs_own_labels(
-    config, schedule, train_rounds
+    config, mode, schedule, train_rounds, starts
 ):
     run = config.vary(criterion="gradient", schedule=schedule, noise_rate=0.6, amount=0.5, seed=3)
     done, digits = train_rounds(run), data.load(run.dataset)
@@ -177,7 +181,7 @@ def test_gradient_criterion_keeps_the_highest_of_gradient_times_weight_on_a_batc
         batch = torch.randperm(len(labels.train_rows), generator=generator)[: run.batch_size]
 
         def scores(y, source=source, batch=batch):
-            network = module_at(done, source)
+            network = module_at(done, source).train(mode == "train")
             cross_entropy(network(x[batch]), y[batch]).backward()
             return torch.cat([(p.grad * p).abs().flatten() for p in network.parameters()])
 
@@ -185,6 +189,7 @@ def test_gradient_criterion_keeps_the_highest_of_gradient_times_weight_on_a_batc
         own, clean = scores(labels.train_labels), scores(truth)
         assert own[left & (mask == 1)].min() >= own[left & (mask == 0)].max() * (1 - 1e-3)  # but for rounding
         assert clean[left & (mask == 1)].min() < clean[left & (mask == 0)].max() / 2
+        assert all(torch.equal(b, done.states[source].buffers[name]) for name, b in starts[round_].buffers.items())
 
 
 def assert_uncorrelated(one, other):
