@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import zlib
 from collections.abc import Callable
@@ -11,8 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from safetensors import safe_open
-from safetensors.torch import save_file
+import safetensors.torch
 from torch import Tensor
 
 Row = dict[str, Any]
@@ -32,14 +32,33 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def reading(path: Path, read: Callable[[Path], Any]) -> Any:
-    """Return ``read(path)``. Any error but FileNotFoundError becomes a ValueError that names the file."""
+class Damage(ValueError):
+    """A file does not hold what was written."""
+
+
+def read_whole(path: Path, parse: Callable[[bytes], Any]) -> Any:
+    """Parse the content of a file. It is read at once, so that the file may be replaced meanwhile.
+
+    Raises `Damage` that names the file if it is not a file or cannot be parsed, and FileNotFoundError if it is absent.
+    Other errors of the system (no permission, too many open files, no memory) say nothing about the content and are
+    raised as they are.
+    """
     try:
-        return read(path)
+        content = path.read_bytes()
     except FileNotFoundError:
+        if path.is_symlink():
+            raise Damage(f"{path.name} is a link to an absent file") from None
+        raise
+    except OSError as error:
+        if error.errno in (errno.EISDIR, errno.ENOTDIR, errno.ELOOP):
+            raise Damage(f"{path.name} is not a file ({error.strerror})") from None
+        raise
+    try:
+        return parse(content)
+    except MemoryError:
         raise
     except Exception as error:
-        raise ValueError(f"{path.name} cannot be read ({error})") from error
+        raise Damage(f"{path.name} cannot be read ({error})") from error
 
 
 def write_rows(path: Path, rows: list[Row]) -> None:
@@ -57,34 +76,39 @@ def _columns(table: pa.Table) -> dict[str, str]:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Rows that `write_rows` wrote. Raises an error if they are damaged."""
-    table = pq.read_table(path, page_checksum_verification=True)
+    """Rows that `write_rows` wrote. Raises what `read_whole` does."""
+    return read_whole(path, _parse_rows)
+
+
+def _parse_rows(content: bytes) -> list[Row]:
+    table = pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
     stored = (table.schema.metadata or {}).get(b"columns")
     if stored is None:  # the file was written by pandas, as early versions did
         valid = [column["name"] for column in table.schema.pandas_metadata["columns"]] == table.column_names
     else:
         valid = json.loads(stored) == _columns(table)
     if not valid:
-        raise ValueError(f"{path.name} does not hold the columns that were written")
+        raise ValueError("it does not hold the columns that were written")
     return table.to_pylist()
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     """Write tensors as safetensors, with a checksum, which the format itself lacks."""
     contiguous = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
-    write_whole(path, lambda temporary: save_file(contiguous, temporary, {"crc32": _checksum(contiguous)}))
+    write_whole(
+        path, lambda temporary: safetensors.torch.save_file(contiguous, temporary, {"crc32": _checksum(contiguous)})
+    )
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
-    """Tensors that `save_tensors` wrote. Raises ValueError that names the file if it is damaged."""
-    return reading(path, _read_tensors)
+    """Tensors that `save_tensors` wrote. Raises what `read_whole` does."""
+    return read_whole(path, _parse_tensors)
 
 
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    with safe_open(path, "pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no iterator)
-        if file.metadata()["crc32"] != _checksum(tensors):
-            raise ValueError("its tensors do not have the stored checksum")
+def _parse_tensors(content: bytes) -> dict[str, Tensor]:
+    tensors, length = safetensors.torch.load(content), int.from_bytes(content[:8], "little")
+    if json.loads(content[8 : 8 + length])["__metadata__"]["crc32"] != _checksum(tensors):
+        raise ValueError("its tensors do not have the stored checksum")
     return tensors
 
 

@@ -12,20 +12,21 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 import pyarrow.parquet as pq
-from filelock import FileLock, Timeout
 from torch import Tensor
 
 from dsdlib.config import ConfigError, RunConfig
-from dsdlib.study.files import Row, load_tensors, read_rows, reading, save_tensors, write_rows, write_whole
+from dsdlib.study.files import Damage, Row, load_tensors, read_rows, read_whole, save_tensors, write_rows, write_whole
+from dsdlib.study.locks import hold
 from dsdlib.study.provenance import PROJECT
 
+T = TypeVar("T")
 ROUNDS, CONFIG, PROVENANCE, REWIND = "rounds.parquet", "config.json", "provenance.json", "rewind.safetensors"
 
 
@@ -66,14 +67,9 @@ class Store:
         These are all of the runs, or without ``wait`` those that no other process works on now. The locks of a process
         that dies are released.
         """
-        taken = []
-        with ExitStack() as locks:
-            for config in sorted(configs, key=lambda config: config.key):
-                with suppress(Timeout):
-                    lock = FileLock(self.root / ".locks" / f"{config.key}.lock", timeout=-1 if wait else 0)
-                    locks.enter_context(lock)
-                    taken.append(config)
-            yield [config for config in configs if config in taken]
+        configs = list(configs)
+        with hold(self.root / ".locks", {config.key for config in configs}, wait) as held:
+            yield [config for config in configs if config.key in held]
 
     # Reading ------------------------------------------------------------------------------------------------------
 
@@ -86,23 +82,41 @@ class Store:
 
     def rows(self, config: RunConfig) -> list[Row]:
         """The rows of the finished rounds. A damaged run is set aside with a warning, and has no rows."""
-        if not (self.folder(config) / ROUNDS).exists():
-            return []
-        try:
-            return self._checked_rows(config)
-        except (OSError, ValueError, KeyError) as error:
-            self._set_aside(self.folder(config), str(error))
-            return []
+        return self._unless_damaged(config, lambda: self._checked_rows(config), [])
 
     def _checked_rows(self, config: RunConfig) -> list[Row]:
         folder = self.folder(config)
-        stored = reading(folder / CONFIG, lambda path: RunConfig(**json.loads(path.read_text())))
+        try:
+            rows = read_rows(folder / ROUNDS)
+        except FileNotFoundError:
+            return []
+        try:
+            stored = read_whole(folder / CONFIG, lambda content: RunConfig(**json.loads(content)))
+        except FileNotFoundError:
+            raise Damage(f"{CONFIG} is absent") from None
         if stored.key != config.key:
-            raise ValueError(f"{CONFIG} describes run {stored.key}")
-        rows = reading(folder / ROUNDS, read_rows)
-        if [row["round"] for row in rows] != list(range(len(rows))) or len(rows) > config.rounds + 1:
-            raise ValueError(f"{ROUNDS} does not hold the rounds in order")
+            raise Damage(f"{CONFIG} describes run {stored.key}")
+        if [row.get("round") for row in rows] != list(range(len(rows))) or len(rows) > config.rounds + 1:
+            raise Damage(f"{ROUNDS} does not hold the rounds in order")
         return rows
+
+    def _unless_damaged(self, config: RunConfig, read: Callable[[], T], otherwise: T) -> T:
+        """Return ``read()``. If it raises `Damage`, the run is set aside, and the result is ``otherwise``.
+
+        Before that the damage is confirmed by a second reading under the run's lock. If another process holds the
+        lock, the run stays where it is: that process is working on it and will find the damage itself.
+        """
+        with suppress(Damage):
+            return read()
+        with self.locked([config], wait=False) as mine:
+            try:
+                return read()
+            except Damage as damage:
+                if mine:
+                    self._set_aside(self.folder(config), str(damage))
+                else:
+                    warnings.warn(f"run {config.key} is in use by another process, and {damage}", stacklevel=4)
+        return otherwise
 
     def complete(self, config: RunConfig) -> bool:
         """Whether all rounds are finished."""
@@ -116,7 +130,7 @@ class Store:
     def tensors(self, config: RunConfig, round_: int) -> dict[str, Tensor]:
         """A run's stored weights, buffers and ``mask.<weight>`` of a round.
 
-        Raises FileNotFoundError if that round's weights were not kept, and ValueError if the file is damaged.
+        Raises FileNotFoundError if that round's weights were not kept, and `Damage` if the file is damaged.
         """
         path = self.tensor_file(config, round_)
         if not path.exists():
@@ -134,15 +148,14 @@ class Store:
         If any of the run's stored weights are damaged, the run is set aside as in `rows`.
         """
         files = [self.tensor_file(config, r) for r in rounds] + [self.folder(config) / REWIND] * rewinds
-        try:
+
+        def check() -> bool:
             for file in self.folder(config).glob("*.safetensors"):
-                load_tensors(file)
-        except FileNotFoundError:  # another process has just replaced the file and holds the run's lock
-            return False
-        except ValueError as error:
-            self._set_aside(self.folder(config), str(error))
-            return False
-        return all(file.exists() for file in files)
+                with suppress(FileNotFoundError):  # another process, which holds the run's lock, has just removed it
+                    load_tensors(file)
+            return all(file.exists() for file in files)
+
+        return self._unless_damaged(config, check, False)
 
     def history(self, config: RunConfig) -> list[Row]:
         """A row for each epoch of the finished rounds; none if they were not kept or are damaged."""
@@ -157,8 +170,8 @@ class Store:
     def measured(self, config: RunConfig, name: str) -> list[Row]:
         """Rows that `save_measured` stored; none if there are none or they are damaged."""
         try:
-            return reading(self.folder(config) / f"{name}.parquet", read_rows)
-        except (OSError, ValueError, TypeError):
+            return read_rows(self.folder(config) / f"{name}.parquet")
+        except (FileNotFoundError, Damage):
             return []
 
     def provenance(self, config: RunConfig) -> list[dict[str, Any]]:
@@ -242,20 +255,18 @@ class Store:
 
         ``now`` is the run's `dsdlib.engine.build.identity`.
         """
-        if not self.rows(config):
-            return
-        for entry in reading(self.folder(config) / PROVENANCE, lambda path: self.provenance(config)):
-            if changed := [name for name, value in now.items() if entry[name] != value]:
-                self._set_aside(self.folder(config), f"{', '.join(changed)} is no longer what it was")
-                return
+
+        def compare() -> None:
+            for entry in self.provenance(config) if self.rows(config) else ():
+                if changed := [name for name, value in now.items() if entry[name] != value]:
+                    raise Damage(f"{', '.join(changed)} is no longer what it was")
+
+        self._unless_damaged(config, compare, None)
 
     def _set_aside(self, folder: Path, why: str) -> None:
         number = 1 + sum(1 for _ in self.root.glob(f"{folder.name}.damaged-*"))
-        try:
-            aside = folder.rename(self.root / f"{folder.name}.damaged-{number}")
-        except FileNotFoundError:  # another process has just done so
-            return
-        warnings.warn(f"run {folder.name} is damaged: {why}. Set aside as {aside}; it is computed anew.", stacklevel=3)
+        aside = folder.rename(self.root / f"{folder.name}.damaged-{number}")
+        warnings.warn(f"run {folder.name} is damaged: {why}. Set aside as {aside}; it is computed anew.", stacklevel=5)
 
 
 def best_round(rows: list[Row]) -> int:

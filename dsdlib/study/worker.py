@@ -59,6 +59,7 @@ def _train(configs: list[RunConfig], task: Task, store: Store) -> None:
     task = replace(task, wanted={config: task.wanted[config] | store.kept(config) for config in configs})
     groups = defaultdict(list)
     for config in configs:
+        store.set_aside_if_changed(config, identity(config))
         if not is_finished(store, config, task.wanted[config]):
             place = store
             if store.complete(config):

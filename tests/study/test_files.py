@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dsdlib.study.files import load_tensors, read_rows, reading, save_tensors, write_rows, write_whole
+from dsdlib.study.files import Damage, load_tensors, read_rows, save_tensors, write_rows, write_whole
 
 ROWS = [{"round": n, "accuracy": n / 7, "dataset": "digits", "teacher": None} for n in range(5)]
 TENSORS = {
@@ -60,8 +60,8 @@ def test_no_flipped_bit_goes_unnoticed_that_changes_the_content(
         flipped = bytes([written[position] ^ 1 << rng.randrange(8)])
         file.write_bytes(written[:position] + flipped + written[position + 1 :])
         try:
-            found = reading(file, read)
-        except ValueError as error:
+            found = read(file)
+        except Damage as error:
             assert str(error).startswith("file cannot be read")
             noticed += 1
         else:

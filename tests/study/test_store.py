@@ -1,9 +1,16 @@
 """The store: damage noticed and set aside, which weights stay, and the table that is read back."""
 
+import errno
+import itertools
+import os
 import random
+import resource
 import shutil
+import threading
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +18,7 @@ import pytest
 import torch
 
 from dsdlib import ConfigError, RunConfig, sweep
+from dsdlib.study.files import write_rows
 from dsdlib.study.store import REWIND, Store, best_round
 
 DAMAGE: dict[str, Callable[[bytes], bytes]] = {
@@ -99,6 +107,74 @@ def test_no_flipped_bit_goes_unnoticed_that_changes_a_number(
         pd.testing.assert_frame_equal(store.table([run]), table, check_exact=True)
         assert all(torch.equal(tensor, tensors[n]) for n, tensor in store.tensors(run, 0).items())
     assert noticed > 20
+
+
+def test_a_run_can_be_read_while_it_is_trained(run: RunConfig, finished: Path, results: Path) -> None:
+    """A tight reader beside a writer that replaces the table again and again, with one to five rounds."""
+    shutil.copytree(finished, results)
+    store, stop = Store(results), threading.Event()
+    rows, counts = store.rows(run), set()
+
+    def write() -> None:
+        with store.locked([run]):
+            for number in itertools.takewhile(lambda _: not stop.is_set(), itertools.count()):
+                write_rows(store.folder(run) / "rounds.parquet", rows[: 1 + number % 5])
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        with warnings.catch_warnings(action="error"):
+            for _ in range(500):
+                counts.add(len(Store(results).rows(run)))
+    finally:
+        stop.set()
+        writer.join()
+    assert counts == {1, 2, 3, 4, 5} and not list(results.glob("*damaged*"))
+
+
+def test_a_run_that_another_process_works_on_is_not_set_aside(run: RunConfig, finished: Path, results: Path) -> None:
+    shutil.copytree(finished, results)
+    store = Store(results)
+    (results / run.key / "rounds.parquet").write_bytes(b"")
+    with ThreadPoolExecutor() as other, store.locked([run]):  # to a lock, another thread is another process
+        with pytest.warns(UserWarning, match=f"run {run.key} is in use by another process, and rounds.parquet cannot"):
+            assert other.submit(Store(results).rows, run).result() == []
+        assert (results / run.key).is_dir() and not list(results.glob("*damaged*"))
+    with pytest.warns(UserWarning, match=f"run {run.key} is damaged: rounds.parquet cannot be read"):
+        assert store.rows(run) == []
+    assert (results / f"{run.key}.damaged-1").is_dir() and not (results / run.key).exists()
+
+
+@pytest.mark.parametrize("read", [Store.rows, lambda store, run: store.holds(run, {0}), Store.history])
+def test_a_lack_of_file_handles_is_no_damage(read: Callable, run: RunConfig, finished: Path, results: Path) -> None:
+    shutil.copytree(finished, results)
+    store, limits = Store(results), resource.getrlimit(resource.RLIMIT_NOFILE)
+    read(store, run)
+    with ExitStack() as files:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(limits[0], 300), limits[1]))
+        files.callback(resource.setrlimit, resource.RLIMIT_NOFILE, limits)
+        with suppress(OSError):
+            while True:
+                files.enter_context(open("/dev/null"))
+        with pytest.raises(OSError, match=r"Too many open files: .*results"):
+            read(store, run)
+    assert (results / run.key).is_dir() and not list(results.glob("*damaged*"))
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.ENOMEM, errno.EIO, errno.ESTALE])
+def test_no_error_of_the_system_is_taken_for_damage(
+    number: int, run: RunConfig, finished: Path, results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(finished, results)
+
+    def refuse(path: Path) -> bytes:
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    for read in (lambda: Store(results).rows(run), lambda: sweep([run], progress=False)):
+        with pytest.raises(OSError, match=rf"{os.strerror(number)}: .*rounds\.parquet"):
+            read()
+    assert (results / run.key).is_dir() and not list(results.glob("*damaged*"))
 
 
 def test_a_run_whose_folder_was_only_just_made_is_not_damaged(run: RunConfig, results: Path) -> None:

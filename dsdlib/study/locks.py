@@ -1,0 +1,43 @@
+"""Locks on runs: one process at a time trains a run, replaces its files or sets it aside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from dsdlib.config import ConfigError
+
+
+@contextmanager
+def hold(folder: Path, keys: Iterable[str], wait: bool = True) -> Iterator[set[str]]:
+    """Hold the locks of runs, files in ``folder``. Yields the keys of the runs whose locks are held.
+
+    These are all of the ``keys``, or without ``wait`` those that no other process holds. A thread may hold a lock
+    several times. The locks of a process that dies are released. Raises `ConfigError` if a lock cannot be made.
+    """
+    held = set()
+    with ExitStack() as locks:
+        for key in sorted(keys):  # in one order, so that two processes never wait for each other
+            with suppress(Timeout):
+                locks.enter_context(_acquired(folder / f"{key}.lock", wait))
+                held.add(key)
+        yield held
+
+
+@contextmanager
+def _acquired(file: Path, wait: bool) -> Iterator[None]:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(file, is_singleton=True)
+        lock.acquire(timeout=-1 if wait else 0)
+    except OSError as error:
+        if isinstance(error, Timeout):
+            raise
+        raise ConfigError(f"results = {str(file.parents[1])!r}: run {file.stem} cannot be locked ({error})") from None
+    try:
+        yield
+    finally:
+        lock.release()
