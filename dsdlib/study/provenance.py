@@ -1,7 +1,11 @@
-"""What a number depends on besides its configuration: versions, machine and commit."""
+"""What a number depends on besides its configuration: versions, machine, commit, data and network.
+
+A run's ``provenance.json`` holds a list with an entry for each time that the run was begun or resumed.
+"""
 
 from __future__ import annotations
 
+import json
 import platform
 import subprocess
 from datetime import UTC, datetime
@@ -12,6 +16,18 @@ from typing import Any
 import torch
 
 PROJECT = Path(__file__).parents[2]
+# What each entry holds: what describe_machine returns, and what `dsdlib.engine.build.identity` does.
+FIELDS = {"started", "device", "processor", "python", "versions", "commit", "data_sha256", "network_sha256"}
+
+
+def parse_provenance(content: bytes) -> list[dict[str, Any]]:
+    """The entries in the content of a ``provenance.json``. Raises ValueError if they are incomplete."""
+    entries = json.loads(content)
+    if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
+        raise ValueError("it is no list of entries")
+    if absent := sorted({field for entry in entries for field in FIELDS - entry.keys()}):
+        raise ValueError(f"entries lack {', '.join(absent)}")
+    return entries
 
 
 def describe_machine(device: torch.device) -> dict[str, Any]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import defaultdict
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -97,10 +97,20 @@ def set_aside_changed(store: Store, levels: list[list[RunConfig]]) -> None:
         if store.rows(config):
             begun[stack_shape(config)].append(config)
     for group in begun.values():
-        with suppress(Exception):  # a user's own loader may raise anything; unfinished runs are checked again
-            now = identity(group[0])
+        if (now := _identity(group[0])) is not None:
             for config in group:
                 store.set_aside_if_changed(config, now)
+
+
+def _identity(config: RunConfig) -> dict[str, str] | None:
+    """The run's `identity`, or None if its data set or network cannot be loaded here."""
+    try:
+        return identity(config)
+    except (ConfigError, OSError, ImportError):
+        return None
+    except Exception as error:  # a user's own loader may raise anything
+        warnings.warn(f"run {config.key} was not compared with {config.dataset}, which raised {error!r}", stacklevel=4)
+        return None
 
 
 def still_wanted(store: Store, levels: list[list[RunConfig]], runs: list[RunConfig], keep: set[int | str]) -> Wanted:

@@ -24,7 +24,7 @@ from torch import Tensor
 from dsdlib.config import ConfigError, RunConfig
 from dsdlib.study.files import Damage, Row, load_tensors, read_rows, read_whole, save_tensors, write_rows, write_whole
 from dsdlib.study.locks import hold
-from dsdlib.study.provenance import PROJECT
+from dsdlib.study.provenance import PROJECT, parse_provenance
 
 T = TypeVar("T")
 ROUNDS, CONFIG, PROVENANCE, REWIND = "rounds.parquet", "config.json", "provenance.json", "rewind.safetensors"
@@ -92,8 +92,9 @@ class Store:
             return []
         try:
             stored = read_whole(folder / CONFIG, lambda content: RunConfig(**json.loads(content)))
-        except FileNotFoundError:
-            raise Damage(f"{CONFIG} is absent") from None
+            self.provenance(config)
+        except FileNotFoundError as error:
+            raise Damage(f"{Path(error.filename).name} is absent") from None
         if stored.key != config.key:
             raise Damage(f"{CONFIG} describes run {stored.key}")
         if [row.get("round") for row in rows] != list(range(len(rows))) or len(rows) > config.rounds + 1:
@@ -175,8 +176,11 @@ class Store:
             return []
 
     def provenance(self, config: RunConfig) -> list[dict[str, Any]]:
-        """What the run was trained with: an entry for each time that it was begun or resumed."""
-        return json.loads((self.folder(config) / PROVENANCE).read_text())
+        """What the run was trained with: an entry for each time that it was begun or resumed.
+
+        Raises `Damage` if the file is damaged.
+        """
+        return read_whole(self.folder(config) / PROVENANCE, parse_provenance)
 
     # Writing: the caller holds the run's lock ---------------------------------------------------------------------
 

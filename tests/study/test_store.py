@@ -80,6 +80,20 @@ def test_a_damaged_run_is_set_aside_and_computed_anew(
     pd.testing.assert_frame_equal(numbers(table), numbers(Store(finished).table([run])), check_exact=True)
 
 
+@pytest.mark.parametrize("content", [b"", b"[", b"\xff", b"[]", b"{}", b"[1]", b'[{"started": "today"}]', None])
+@pytest.mark.parametrize("state", ["finished", "stopped"])
+def test_a_damaged_provenance_is_named_and_the_run_set_aside(
+    state: str, content: bytes | None, run: RunConfig, finished: Path, stopped: Path, results: Path
+) -> None:
+    shutil.copytree(finished if state == "finished" else stopped, results)
+    file = results / run.key / "provenance.json"
+    file.unlink() if content is None else file.write_bytes(content)
+    with pytest.warns(UserWarning, match=rf"run {run.key} is damaged: provenance\.json (cannot be read|is absent)"):
+        table = sweep([run], progress=False)
+    pd.testing.assert_frame_equal(numbers(table), numbers(Store(finished).table([run])), check_exact=True)
+    assert len(Store(results).provenance(run)) == 1
+
+
 def test_a_second_damaged_run_takes_the_next_number(run: RunConfig, finished: Path, results: Path) -> None:
     shutil.copytree(finished, results)
     for number in (1, 2):

@@ -2,6 +2,7 @@
 
 import re
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -202,19 +203,66 @@ def test_a_users_own_data_and_network_are_swept(tiny: RunConfig) -> None:
     assert sweep([run], progress=False)["remaining_weights"].tolist() == [12, 10, 8]
 
 
+@pytest.fixture
+def changed_data(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], data.Dataset]:
+    """A function that changes a data set under its name."""
+
+    def change(name: str) -> data.Dataset:
+        loaded = data.load(name)
+        changed = replace(loaded, train_x=-loaded.train_x)
+        for room in ("build", "stack"):
+            monkeypatch.setattr(f"dsdlib.engine.{room}.load_dataset", lambda name: changed)
+        return changed
+
+    return change
+
+
 @pytest.mark.usefixtures("users_own")
 def test_a_run_whose_data_changed_under_the_same_name_is_set_aside_and_trained_anew(
-    tiny: RunConfig, results: Path, monkeypatch: Any
+    tiny: RunConfig, results: Path, changed_data: Callable
 ) -> None:
     run = tiny.vary(dataset="users_own:three", batch_size=8, **FLAT)
     sweep([run], progress=False)
-    loaded = data.load(run.dataset)
-    changed = replace(loaded, train_x=-loaded.train_x)
-    for room in ("build", "stack"):
-        monkeypatch.setattr(f"dsdlib.engine.{room}.load_dataset", lambda name: changed)
+    changed = changed_data(run.dataset)
     with pytest.warns(UserWarning, match="data_sha256 is no longer what it was"):
         sweep([run], progress=False)
     assert Store(results).provenance(run)[0]["data_sha256"] == changed.checksum()
+
+
+def test_of_runs_whose_data_changed_each_is_set_aside_even_beside_a_damaged_one(
+    tiny: RunConfig, results: Path, changed_data: Callable
+) -> None:
+    first, *others = runs = tiny.grid(seed=[0, 1, 2])
+    sweep(runs, progress=False)
+    changed_data(tiny.dataset)
+    (results / first.key / "provenance.json").write_text("[")
+    with pytest.warns(UserWarning) as warned:
+        sweep(runs, progress=False)
+    said = [str(warning.message) for warning in warned]
+    assert len(said) == 3 and any(
+        f"run {first.key} is damaged: provenance.json cannot be read" in text for text in said
+    )
+    assert all(any(f"run {r.key} is damaged: data_sha256 is no longer" in text for text in said) for r in others)
+    assert len(list(results.glob("*.damaged-1"))) == 3
+
+
+@pytest.mark.usefixtures("users_own")
+@pytest.mark.parametrize(("error", "told"), [(OSError("no disk"), False), (RuntimeError("not found"), True)])
+def test_a_loader_that_fails_leaves_finished_runs_as_they_are(
+    error: Exception, told: bool, tiny: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tiny.vary(dataset="users_own:three", batch_size=8, **FLAT)
+    table = sweep([run], progress=False)
+
+    def fail(name: str) -> None:
+        raise error
+
+    monkeypatch.setattr("dsdlib.engine.build.load_dataset", fail)
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        pd.testing.assert_frame_equal(sweep([run], progress=False), table, check_exact=True)
+    expected = f"run {run.key} was not compared with users_own:three, which raised RuntimeError('not found')"
+    assert [str(warning.message) for warning in warned] == [expected] * told
 
 
 # Progress -----------------------------------------------------------------------------------------------------------
