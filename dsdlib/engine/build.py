@@ -95,13 +95,15 @@ def _check_start(config: RunConfig, network: nn.Module) -> None:
 @torch.no_grad()
 def _check_logits(config: RunConfig, network: nn.Module, dataset: Dataset) -> None:
     try:
-        logits = network(dataset.train_x[:2])
+        logits, again = network(dataset.train_x[:2]), network(dataset.train_x[:2])
     except Exception as error:
         raise ConfigError(f"model = {config.model!r}: cannot take {dataset.input_shape} inputs ({error})") from None
     if logits.shape != (2, dataset.classes):
         raise ConfigError(
             f"model = {config.model!r}: returns {tuple(logits.shape)} for 2 images of {dataset.classes} classes"
         )
+    if not torch.equal(logits, again):
+        raise ConfigError(f"model = {config.model!r}: its logits in evaluation mode are random")
 
 
 def _check_teacher(config: RunConfig, dataset: Dataset) -> None:

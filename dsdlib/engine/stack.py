@@ -1,6 +1,7 @@
 """A stack: same-shaped runs that are pruned, rewound and retrained together."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
@@ -101,22 +102,26 @@ class Stack:
 
     def advance(self, state: State, round_: int, after_epoch: AfterEpoch | None = None) -> State:
         """Prune and rewind (except in round 0), then train. Returns the state at the end of the round."""
-        if round_ > 0:
-            state = self.rewind(self.prune(state, round_), round_)
-        self.network.set_buffers(state.buffers)
-        weights = train(
-            self.network,
-            state.weights,
-            state.masks,
-            self.data,
-            self.recipe(round_),
-            self.generators("order", round_),
-            self.engine,
-            Callbacks(self._rewind_callbacks(round_), after_epoch),
-        )
+        callbacks = Callbacks(self._rewind_callbacks(round_), after_epoch)
+        with self._seeded_layers(round_):
+            if round_ > 0:
+                state = self.rewind(self.prune(state, round_), round_)
+            self.network.set_buffers(state.buffers)
+            how = self.recipe(round_), self.generators("order", round_)
+            weights = train(self.network, state.weights, state.masks, self.data, *how, self.engine, callbacks)
         end = State(weights, state.masks, self.network.buffers(), state.untrained)
         self.dense = end if round_ == 0 else self.dense
         return end
+
+    @contextmanager
+    def _seeded_layers(self, round_: int) -> Iterator[None]:
+        """Seed PyTorch's global generators, from which dropout draws, by the run and the round; then restore them.
+
+        Networks with random layers have their stack to themselves.
+        """
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(torch_generator(self.shared.seed, "layers", round_).initial_seed())
+            yield
 
     def _rewind_callbacks(self, round_: int) -> dict[int, BeforeStep]:
         """For weight rewinding, the step of the dense training before which the rewinding point is recorded."""
