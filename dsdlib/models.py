@@ -96,12 +96,17 @@ def resnet18(input_shape: tuple[int, ...], classes: int, maxpool: StrictBool = T
 
 @validate_call
 def resnet20(input_shape: tuple[int, ...], classes: int, width: PositiveInt = 16) -> nn.Sequential:
-    """The CIFAR ResNet-20 of He et al. 2016 (section 4.2), as in the program of Chang et al. 2021.
+    """The CIFAR ResNet-20 of He et al. 2016 (section 4.2), close to the Keras program of Chang et al. 2021.
 
     It has a 3×3 stem, three stages of three residual blocks with ``width``, 2·``width`` and 4·``width`` filters, a
     global average pool and a linear layer. As in that program, convolutions have biases, and the shortcut is a 1×1
-    convolution without BatchNorm where a block changes the shape. That program, however, pools windows of 3×3 before
-    the linear layer.
+    convolution without BatchNorm where a block changes the shape. It differs from that program in three details:
+
+    * The program averages windows of 3×3 before the linear layer, not the whole map.
+    * BatchNorm adds PyTorch's ε = 1e-5 to the variance where Keras adds 1e-3, and its running statistics keep 0.9 of
+      their value at each step, where Keras keeps 0.99.
+    * A 3×3 convolution of stride 2 pads maps by one pixel on all sides. Keras's padding ``same`` pads maps of an even
+      size at the bottom and right only, so that all its windows lie one pixel further down and to the right.
     """
     if len(input_shape) != 3:
         raise ConfigError(f"model = 'resnet20': takes images (channels, height, width), not {input_shape}")

@@ -177,6 +177,23 @@ def test_resnet20s_stages_halve_the_maps_and_double_the_filters():
     assert [type(b.shortcut) for b in blocks].count(nn.Identity) == 7
 
 
+def test_resnet20_differs_from_keras_as_its_description_says():
+    network = models.resnet20((3, 32, 32), 10, width=2)
+    norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert {(norm.eps, norm.momentum) for norm in norms} == {(1e-5, 0.1)}
+    strided = [
+        m for m in network.modules() if isinstance(m, nn.Conv2d) and (m.stride, m.kernel_size) == ((2, 2), (3, 3))
+    ]
+    assert len(strided) == 2
+    x = torch.randn(1, strided[0].in_channels, 8, 8)
+    below_right = nn.functional.pad(x, (0, 1, 0, 1))
+    keras = nn.functional.conv2d(below_right, strided[0].weight, strided[0].bias, stride=2)
+    moved = strided[0](below_right[:, :, 1:, 1:])  # an image that lies one pixel further up and to the left
+    assert keras.shape == moved.shape == strided[0](x).shape
+    torch.testing.assert_close(moved[:, :, 1:, 1:], keras[:, :, 1:, 1:])
+    assert not torch.isclose(strided[0](x), keras).all()
+
+
 def test_a_residual_block_adds_its_input():
     block = models.Residual(4, 4, 1).eval()
     for parameter in block.body[-1].parameters():  # the last BatchNorm lets nothing pass
