@@ -19,18 +19,18 @@ def brute_force(confidence: list[float], correct: list[bool], bins: int) -> floa
 
 
 # Quarters of a bin, exact in float32 for 16 bins, so that the borders themselves are tried.
-answers = st.lists(st.tuples(st.integers(1, 64).map(lambda k: k / 64), st.booleans()), min_size=1, max_size=40)
+predictions = st.lists(st.tuples(st.integers(1, 64).map(lambda k: k / 64), st.booleans()), min_size=1, max_size=40)
 
 
 @settings(deadline=None)
-@given(answers, st.sampled_from([1, 2, 4, 16]))
-def test_it_is_the_brute_force_count_borders_included(answers, bins):
-    confidence, correct = zip(*answers, strict=True)
+@given(predictions, st.sampled_from([1, 2, 4, 16]))
+def test_it_is_the_brute_force_count_borders_included(predictions, bins):
+    confidence, correct = zip(*predictions, strict=True)
     found = calibration_error(torch.tensor([confidence]), torch.tensor([correct]), bins)
     assert abs(float(found) - brute_force(confidence, correct, bins)) < 1e-12
 
 
-def test_fifteen_bins_of_random_answers_a_value_a_run():
+def test_fifteen_bins_of_random_predictions_a_value_a_run():
     rng = np.random.default_rng(0)
     confidence, correct = rng.uniform(0.1, 1, (3, 500)).astype(np.float32), rng.random((3, 500)) < 0.6
     found = calibration_error(torch.from_numpy(confidence), torch.from_numpy(correct))
@@ -38,7 +38,7 @@ def test_fifteen_bins_of_random_answers_a_value_a_run():
     np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
-def test_certain_answers_that_are_wrong_have_the_whole_error_and_right_ones_none():
+def test_certain_predictions_that_are_wrong_have_the_whole_error_and_right_ones_none():
     sure = torch.ones(1, 8)
     assert calibration_error(sure, torch.zeros(1, 8, dtype=torch.bool)) == 1
     assert calibration_error(sure, torch.ones(1, 8, dtype=torch.bool)) == 0

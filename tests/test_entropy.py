@@ -94,8 +94,8 @@ def test_counts_equal_a_loop_over_single_samples_whatever_the_batches(kind):
     for size in (23, 10, 1):
         states = NeuronStates(network.stackable)
         labels = torch.zeros(1, 23, dtype=torch.long)
-        answer, rows = network.forward_function(weights), torch.arange(23).unsqueeze(0)
-        evaluate(answer, x, rows, labels, states, batch_size=size)
+        forward, rows = network.forward_function(weights), torch.arange(23).unsqueeze(0)
+        evaluate(forward, x, rows, labels, states, batch_size=size)
         assert states.samples == 23
         assert len(states.on) == len(expected)
         for count, right in zip(states.on, expected, strict=True):
@@ -158,8 +158,8 @@ def test_a_network_without_relus_has_no_entropy():
     network = Network(nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2)))
     states = NeuronStates(stacked=True)
     weights = parameters_to_vector(network.module.parameters()).detach().unsqueeze(0)
-    answer, labels = network.forward_function(weights), torch.zeros(1, 5, dtype=torch.long)
-    evaluate(answer, torch.randn(5, 4), None, labels, states)
+    forward, labels = network.forward_function(weights), torch.zeros(1, 5, dtype=torch.long)
+    evaluate(forward, torch.randn(5, 4), None, labels, states)
     assert entropy_columns(states) == {}
 
 
