@@ -86,6 +86,14 @@ def test_depths_do_not_depend_on_the_unit_even_if_there_are_ties(counts, window)
     assert 4.5 * analysis.depths_by_seed(100 * fractions, window) == pytest.approx(expected, abs=1e-9)
 
 
+def test_two_sides_of_one_height_are_told_apart_by_order_in_any_unit():
+    """After averaging, rounds 1 and 6 of the mean are equally high, but for rounding."""
+    counts = np.array([[2.0, 0, 4, 1, 4, 5, 5], [2, 3, 5, 0, 2, 1, 4], [5, 2, 2, 4, 1, 1, 0]])
+    expected = analysis.depths_by_seed(counts, 3)
+    for scale in (1 / 450, 100 / 450, 1 / 7, 1 / 3):
+        assert analysis.depths_by_seed(scale * counts, 3) / scale == pytest.approx(expected)
+
+
 def test_one_seed_and_two_seeds_have_a_depth_without_an_interval():
     dip = [0.6, 0.6, 0.5, 0.4, 0.5, 0.6, 0.6, 0.5]
     one, two = analysis.depth(a_table([dip])), analysis.depth(a_table([dip, np.add(dip, 0.1)]))
