@@ -132,11 +132,14 @@ def evaluate(
 def score_columns(forward: Forward, parts: dict[str, tuple[Tensor, Tensor | None, Tensor]]) -> dict[str, Tensor]:
     """Mean ``<part>_accuracy`` and ``<part>_loss`` and the ``<part>_ece`` (`calibration_error`), each (runs,).
 
-    ``parts`` maps names to parts of the data: x, rows and labels as `evaluate` takes them.
+    ``parts`` maps names to parts of the data: x, rows and labels as `evaluate` takes them. An accuracy is NaN if the
+    loss is not finite.
     """
     columns = {}
     for name, part in parts.items():
-        loss, correct, confidence = evaluate(forward, *part)
-        columns |= {f"{name}_accuracy": correct.double().mean(1), f"{name}_loss": loss.double().mean(1)}
+        losses, correct, confidence = evaluate(forward, *part)
+        loss = losses.double().mean(1)
+        accuracy = correct.double().mean(1).masked_fill(~loss.isfinite(), torch.nan)
+        columns |= {f"{name}_accuracy": accuracy, f"{name}_loss": loss}
         columns[f"{name}_ece"] = calibration_error(confidence, correct)
     return columns

@@ -1,7 +1,7 @@
 """The rounds of iterative pruning (prune, rewind, retrain, measure) and the rows they add to the tidy table."""
 
+import math
 import time
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -41,15 +41,26 @@ def run_rounds(
         state = stack.advance(state, round_, after_epoch if save_epoch else None)
         rows = measure(stack, state, round_)
         seconds = (time.perf_counter() - started) / len(rows)
-        for config, row in zip(stack.configs, rows, strict=True):
-            row["seconds"] = seconds
-            if row["train_loss"] != row["train_loss"]:
-                warnings.warn(f"run {config.key} diverged in round {round_} (lr = {config.lr})", stacklevel=2)
-        save(round_, state, rows)
+        save(round_, state, [{**row, "seconds": seconds} for row in rows])
+
+
+def mark_diverged(rows: list[Row]) -> list[Row]:
+    """Mark, in place, the rounds in which a run has diverged; ``rows`` are its rows from round 0 on.
+
+    The column ``diverged`` is true from the first round on whose train loss is not finite. The accuracies of these
+    rounds become NaN, so that no mean includes them.
+    """
+    diverged = False
+    for row in rows:
+        diverged = diverged or not math.isfinite(row["train_loss"])
+        row["diverged"] = diverged
+        if diverged:
+            row |= {name: math.nan for name in row if "accuracy" in name}
+    return rows
 
 
 def measure(stack: Stack, state: State, round_: int) -> list[Row]:
-    """All measures at the end of a round, a row for each run."""
+    """All measures at the end of a round, a row for each run; ``diverged`` tells of this round alone."""
     network, data = stack.network, stack.data
     network.set_buffers(state.buffers)
     forward, states = network.forward_function(state.weights), NeuronStates(network.stackable)
@@ -70,7 +81,7 @@ def measure(stack: Stack, state: State, round_: int) -> list[Row]:
     left = stack.remaining[round_]
     counted, total = left + stack.spared, stack.remaining[0] + stack.spared
     fixed = {"round": round_, "sparsity": 1 - counted / total, "remaining_weights": left}
-    return [{**fixed, **row} for row in _by_run(columns, len(stack.configs))]
+    return [mark_diverged([{**fixed, **row}])[0] for row in _by_run(columns, len(stack.configs))]
 
 
 def measure_epoch(stack: Stack, runs: list[int], forward: Forward) -> list[Row]:

@@ -14,7 +14,7 @@ from dsdlib.cost import forward_cost
 from dsdlib.data import load as load_dataset
 from dsdlib.engine.build import build, pruning_plan
 from dsdlib.engine.device import PLAIN, Engine
-from dsdlib.engine.loop import AfterEpoch, BeforeStep, Callbacks, evaluate, train
+from dsdlib.engine.loop import AfterEpoch, BeforeStep, Callbacks, score_columns, train
 from dsdlib.engine.network import Network
 from dsdlib.engine.step import Recipe, TrainingData
 from dsdlib.noise import labels_for
@@ -157,8 +157,8 @@ class Stack:
         for group, count in zip(self.groups, self.keep[round_], strict=True):
             masks = prune(scores, masks, group, count)
         self.network.set_buffers(buffers)
-        _, correct, _ = evaluate(self.network.forward_function(weights * masks), *self.tests())
-        return State(weights, masks, buffers, correct.double().mean(1))
+        measures = score_columns(self.network.forward_function(weights * masks), {"test": self.tests()})
+        return State(weights, masks, buffers, measures["test_accuracy"])
 
     def scores(self, state: State, round_: int) -> Tensor:
         """Each run's pruning scores (runs, parameters) by its criterion (`dsdlib.pruning`); the lowest are pruned."""

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from torch import Tensor
 
 from dsdlib.config import ConfigError, RunConfig
+from dsdlib.engine.rounds import mark_diverged
 from dsdlib.study.files import Damage, Row, load_tensors, read_rows, read_whole, save_tensors, write_rows, write_whole
 from dsdlib.study.locks import hold
 from dsdlib.study.provenance import PROJECT, parse_provenance
@@ -99,7 +100,7 @@ class Store:
             raise Damage(f"{CONFIG} describes run {stored.key}")
         if [row.get("round") for row in rows] != list(range(len(rows))) or len(rows) > config.rounds + 1:
             raise Damage(f"{ROUNDS} does not hold the rounds in order")
-        return rows
+        return mark_diverged(rows)
 
     def _unless_damaged(self, config: RunConfig, read: Callable[[], T], otherwise: T) -> T:
         """Return ``read()``. If it raises `Damage`, the run is set aside, and the result is ``otherwise``.

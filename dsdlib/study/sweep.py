@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -56,7 +57,17 @@ def sweep(
     with _progress(store, [*runs, *(config for config in wanted if config not in runs)], progress):
         for level in levels:
             _train_level([config for config in level if config in wanted], task, jobs, stack_size)
-    return store.table(runs)
+    table = store.table(runs)
+    _warn_of_diverged(table)
+    return table
+
+
+def _warn_of_diverged(table: pd.DataFrame) -> None:
+    """Name the runs that have diverged, now or in an earlier call."""
+    if table.empty:
+        return
+    for row in table[table["diverged"]].drop_duplicates("key").itertuples():
+        warnings.warn(f"run {row.key} diverged in round {row.round} (lr = {row.lr})", stacklevel=3)
 
 
 def _check_options(jobs: int, stack_size: int, keep: set[int | str]) -> None:

@@ -14,7 +14,7 @@ import torch
 from dsdlib.config import ConfigError, RunConfig
 from dsdlib.engine.build import identity
 from dsdlib.engine.device import Engine, settings
-from dsdlib.engine.rounds import run_rounds
+from dsdlib.engine.rounds import mark_diverged, run_rounds
 from dsdlib.engine.stack import Stack, State
 from dsdlib.study.files import Row
 from dsdlib.study.provenance import describe_machine
@@ -134,7 +134,7 @@ class _Recorder:
         for run, (config, row) in enumerate(zip(self.stack.configs, rows, strict=True)):
             if round_ == 0 and config.rewind_iteration > 0:
                 self.place.save_rewind_point(config, self.stack.tensors(self.stack.rewind_point, run))
-            self.rows[config].append(row)
+            self.rows[config] = mark_diverged([*self.rows[config], row])
             kept = self.wanted[config], self.histories.get(config)
             self.place.save_round(config, self.rows[config], self.stack.tensors(state, run), *kept)
         _stop_if_orphaned()

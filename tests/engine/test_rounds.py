@@ -1,5 +1,7 @@
 """The rows of the tidy table against the plain module's own numbers."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -7,7 +9,7 @@ from torch.nn.functional import cross_entropy
 
 from dsdlib.config import RunConfig
 from dsdlib.engine.build import build
-from dsdlib.engine.rounds import _costs
+from dsdlib.engine.rounds import _costs, mark_diverged
 from dsdlib.engine.stack import Stack
 from dsdlib.geometry import learning_distance
 from dsdlib.noise import labels_for
@@ -59,11 +61,33 @@ def test_training_cost_counts_the_images_that_each_round_trains_on(steps):
         assert _costs(stack, state, 1)[name].item() == pytest.approx(per_image * sum(sizes[steps:]))
 
 
-def test_a_diverging_run_is_reported_and_still_pruned_exactly(train_rounds):
-    with pytest.warns(UserWarning, match="diverged in round [01]"):
-        done = train_rounds(LENET.vary(lr=1e20, rounds=1))
+@BOTH
+def test_a_diverged_run_has_no_accuracies_and_is_still_pruned_exactly(config, train_rounds):
+    done = train_rounds(config.vary(lr=1e20, rounds=1), history=True)
     remaining = done.stack.remaining
     assert int((done.states[1].masks == 0).sum()) == remaining[0] - remaining[1]
+    for (row,), epochs in zip(done.rows, done.epochs, strict=True):
+        assert row["diverged"] is True
+        for measures in (row, epochs[-1][2]):
+            accuracies = [value for name, value in measures.items() if "accuracy" in name]
+            assert len(accuracies) >= 3 and all(map(math.isnan, accuracies))
+
+
+def test_a_run_that_diverges_leaves_its_stack_alone(train_rounds):
+    tame, wild = LENET, LENET.vary(lr=1e20)
+    alone, together = train_rounds(tame), train_rounds(tame, wild)
+    for (row,), (own, other) in zip(alone.rows, together.rows, strict=True):
+        assert (row["diverged"], own["diverged"], other["diverged"]) == (False, False, True)
+        assert row["test_accuracy"] == own["test_accuracy"]
+
+
+def test_a_run_has_diverged_from_the_first_round_on_whose_train_loss_is_not_finite():
+    losses = [0.5, math.inf, 0.5, math.nan]
+    rows = [{"train_loss": loss, "test_accuracy": 0.1, "pruned_test_accuracy": 0.2, "entropy": 0.3} for loss in losses]
+    mark_diverged(rows)
+    assert [row["diverged"] for row in rows] == [False, True, True, True]
+    assert [row["entropy"] for row in rows] == [0.3] * 4 and rows[0]["test_accuracy"] == 0.1
+    assert all(math.isnan(row["test_accuracy"]) and math.isnan(row["pruned_test_accuracy"]) for row in rows[1:])
 
 
 @pytest.mark.parametrize(
