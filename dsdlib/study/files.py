@@ -6,7 +6,6 @@ import errno
 import json
 import zlib
 from collections.abc import Callable
-from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -92,26 +91,37 @@ def _parse_rows(content: bytes) -> list[Row]:
     return table.to_pylist()
 
 
-def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Write tensors as safetensors, with a checksum, which the format itself lacks."""
+def save_tensors(path: Path, tensors: dict[str, Tensor], run: str, round_: int | str) -> None:
+    """Write tensors of a run (its key) and round as safetensors.
+
+    The file has a checksum, which the format itself lacks. It covers the run, the round, and the tensors' names, types,
+    shapes and numbers.
+    """
     contiguous = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
-    write_whole(
-        path, lambda temporary: safetensors.torch.save_file(contiguous, temporary, {"crc32": _checksum(contiguous)})
-    )
+    owner = {"run": run, "round": str(round_)}
+    content = safetensors.torch.save(contiguous, owner | {"crc32": _checksum(contiguous, owner)})
+    write_whole(path, lambda temporary: temporary.write_bytes(content))
 
 
-def load_tensors(path: Path) -> dict[str, Tensor]:
-    """Tensors that `save_tensors` wrote. Raises what `read_whole` does."""
-    return read_whole(path, _parse_tensors)
+def load_tensors(path: Path, run: str, round_: int | str) -> dict[str, Tensor]:
+    """Tensors that `save_tensors` wrote for that run and round. Raises what `read_whole` does."""
+    return read_whole(path, lambda content: _parse_tensors(content, run, str(round_)))
 
 
-def _parse_tensors(content: bytes) -> dict[str, Tensor]:
+def _parse_tensors(content: bytes, run: str, round_: str) -> dict[str, Tensor]:
     tensors, length = safetensors.torch.load(content), int.from_bytes(content[:8], "little")
-    if json.loads(content[8 : 8 + length])["__metadata__"]["crc32"] != _checksum(tensors):
+    metadata = json.loads(content[8 : 8 + length])["__metadata__"]
+    owner = {name: metadata[name] for name in ("run", "round") if name in metadata}  # earlier versions wrote none
+    if metadata["crc32"] != _checksum(tensors, owner):
         raise ValueError("its tensors do not have the stored checksum")
+    if owner and owner != {"run": run, "round": round_}:
+        raise ValueError(f"it belongs to round {owner['round']} of run {owner['run']}")
     return tensors
 
 
-def _checksum(tensors: dict[str, Tensor]) -> str:
-    parts = (part for name in sorted(tensors) for part in (name.encode(), tensors[name].numpy().tobytes()))
-    return f"{reduce(lambda checksum, part: zlib.crc32(part, checksum), parts, 0):08x}"
+def _checksum(tensors: dict[str, Tensor], owner: dict[str, str]) -> str:
+    checksum = zlib.crc32(json.dumps(owner, sort_keys=True).encode()) if owner else 0
+    for name in sorted(tensors):
+        described = f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}" if owner else name
+        checksum = zlib.crc32(tensors[name].numpy().tobytes(), zlib.crc32(described.encode(), checksum))
+    return f"{checksum:08x}"

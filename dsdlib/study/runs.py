@@ -8,12 +8,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
-import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dsdlib.config import ConfigError, RunConfig
 from dsdlib.engine.build import build, identity, stack_shape
-from dsdlib.study.files import Row
+from dsdlib.study.files import Damage, Row
 from dsdlib.study.store import Store, best_round
 
 # Runs to be trained, and of each the rounds whose weights are needed (numbers, "dense" or "best"), or "history".
@@ -30,15 +29,24 @@ def load_model(config: RunConfig, round_: int | str = "best", results: Path | st
     does not exist, and FileNotFoundError if the round's weights were not kept.
     """
     store = Store(results)
-    tensors = store.tensors(config, _existing_round(store, config, round_))
-    network = build(config)
-    network.load_state_dict({name: t for name, t in tensors.items() if not name.startswith("mask.")})
+    tensors = store.tensors(config, number := _existing_round(store, config, round_))
+    network, weights = build(config), {name: t for name, t in tensors.items() if not name.startswith("mask.")}
+    check_fit(config, number, weights, network.state_dict())
+    network.load_state_dict(weights)
     return network.eval()
 
 
-def load_masks(
-    config: RunConfig, round_: int | str = "best", results: Path | str | None = None
-) -> dict[str, torch.Tensor]:
+def check_fit(config: RunConfig, round_: int | str, found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    """Raise `Damage` unless the stored tensors have the names, types and shapes of the ``expected`` ones."""
+    described = [{name: f"{t.dtype} {tuple(t.shape)}" for name, t in tensors.items()} for tensors in (found, expected)]
+    for name in sorted(found.keys() | expected.keys()):
+        has, needs = (tensors.get(name, "absent") for tensors in described)
+        if has != needs:
+            where = f"the stored weights of round {round_} of run {config.key}"
+            raise Damage(f"{where} do not fit its network: {name} is {has}, not {needs}")
+
+
+def load_masks(config: RunConfig, round_: int | str = "best", results: Path | str | None = None) -> dict[str, Tensor]:
     """A run's masks of a round, by the weight's name: True where the weight was kept. Takes and raises what
     `load_model` does."""
     store = Store(results)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -28,6 +29,7 @@ from dsdlib.study.locks import hold
 from dsdlib.study.provenance import PROJECT, parse_provenance
 
 T = TypeVar("T")
+WEIGHTS = re.compile(r"round_(\d{3,})\.safetensors")
 ROUNDS, CONFIG, PROVENANCE, REWIND = "rounds.parquet", "config.json", "provenance.json", "rewind.safetensors"
 
 
@@ -87,6 +89,8 @@ class Store:
 
     def _checked_rows(self, config: RunConfig) -> list[Row]:
         folder = self.folder(config)
+        if os.path.lexists(folder) and not folder.is_dir():
+            raise Damage(f"{folder.name} is not a folder")
         try:
             rows = read_rows(folder / ROUNDS)
         except FileNotFoundError:
@@ -98,12 +102,14 @@ class Store:
             raise Damage(f"{Path(error.filename).name} is absent") from None
         if stored.key != config.key:
             raise Damage(f"{CONFIG} describes run {stored.key}")
+        if rows and (owner := rows[0].get("key", config.key)) != config.key:
+            raise Damage(f"{ROUNDS} belongs to run {owner}")
         if [row.get("round") for row in rows] != list(range(len(rows))) or len(rows) > config.rounds + 1:
             raise Damage(f"{ROUNDS} does not hold the rounds in order")
         return mark_diverged(rows)
 
-    def _unless_damaged(self, config: RunConfig, read: Callable[[], T], otherwise: T) -> T:
-        """Return ``read()``. If it raises `Damage`, the run is set aside, and the result is ``otherwise``.
+    def _unless_damaged(self, config: RunConfig, read: Callable[[], T], otherwise: T, file: str = "") -> T:
+        """Return ``read()``. If it raises `Damage`, the run or only its ``file`` is set aside; returns ``otherwise``.
 
         Before that the damage is confirmed by a second reading under the run's lock. If another process holds the
         lock, the run stays where it is: that process is working on it and will find the damage itself.
@@ -115,7 +121,7 @@ class Store:
                 return read()
             except Damage as damage:
                 if mine:
-                    self._set_aside(self.folder(config), str(damage))
+                    self._set_aside(config, str(damage), file)
                 else:
                     warnings.warn(f"run {config.key} is in use by another process, and {damage}", stacklevel=4)
         return otherwise
@@ -138,11 +144,11 @@ class Store:
         if not path.exists():
             kept = sorted(self._rounds_kept(config))
             raise FileNotFoundError(f"round {round_} of run {config.key}: weights are kept of rounds {kept}")
-        return load_tensors(path)
+        return load_tensors(path, config.key, round_)
 
     def _rounds_kept(self, config: RunConfig) -> set[int]:
-        files = self.folder(config).glob("round_*.safetensors")
-        return {int(file.stem.removeprefix("round_")) for file in files}
+        names = (WEIGHTS.fullmatch(file.name) for file in self.folder(config).glob("round_*.safetensors"))
+        return {int(name[1]) for name in names if name}
 
     def holds(self, config: RunConfig, rounds: Iterable[int], rewinds: bool = False) -> bool:
         """Whether the weights of these rounds, and with ``rewinds`` of the rewinding point, are stored.
@@ -152,29 +158,45 @@ class Store:
         files = [self.tensor_file(config, r) for r in rounds] + [self.folder(config) / REWIND] * rewinds
 
         def check() -> bool:
-            for file in self.folder(config).glob("*.safetensors"):
-                with suppress(FileNotFoundError):  # another process, which holds the run's lock, has just removed it
-                    load_tensors(file)
+            stored = {self.tensor_file(config, round_): round_ for round_ in self._rounds_kept(config)}
+            for file, round_ in (stored | {self.folder(config) / REWIND: "rewind"}).items():
+                with suppress(FileNotFoundError):  # no rewinding point, or another process has just removed the file
+                    load_tensors(file, config.key, round_)
             return all(file.exists() for file in files)
 
         return self._unless_damaged(config, check, False)
 
     def history(self, config: RunConfig) -> list[Row]:
-        """A row for each epoch of the finished rounds; none if they were not kept or are damaged."""
-        done = self.rounds_done(config)
-        rows = [row for row in self.measured(config, "history") if row["round"] < done]
-        return rows if {row["round"] for row in rows} == set(range(done)) else []
+        """A row for each epoch of the finished rounds; none if they were not kept.
+
+        A damaged history is set aside with a warning.
+        """
+
+        def read() -> list[Row]:
+            done, rows = len(self.rows(config)), self.measured(config, "history")
+            if rows and not _has_every_epoch(config, rows, done):
+                raise Damage("history.parquet does not hold every epoch of the finished rounds")
+            return [row for row in rows if row["round"] < done]
+
+        return self._unless_damaged(config, read, [], "history.parquet")
 
     def kept(self, config: RunConfig) -> set[int | str]:
         """What is stored of a run besides its table: rounds whose weights are kept, and ``history``."""
         return self._rounds_kept(config) | ({"history"} if self.history(config) else set())
 
     def measured(self, config: RunConfig, name: str) -> list[Row]:
-        """Rows that `save_measured` stored; none if there are none or they are damaged."""
-        try:
-            return read_rows(self.folder(config) / f"{name}.parquet")
-        except (FileNotFoundError, Damage):
-            return []
+        """Rows that `save_measured` stored; none if there are none. A damaged file is set aside with a warning."""
+
+        def read() -> list[Row]:
+            try:
+                rows = read_rows(self.folder(config) / f"{name}.parquet")
+            except FileNotFoundError:
+                return []
+            if rows and (owner := rows[0].get("key", config.key)) != config.key:
+                raise Damage(f"{name}.parquet belongs to run {owner}")
+            return rows
+
+        return self._unless_damaged(config, read, [], f"{name}.parquet")
 
     def provenance(self, config: RunConfig) -> list[dict[str, Any]]:
         """What the run was trained with: an entry for each time that it was begun or resumed.
@@ -215,26 +237,28 @@ class Store:
         the rows of all epochs so far.
         """
         last, folder, columns = rows[-1]["round"], self.folder(config), config.columns()
-        save_tensors(self.tensor_file(config, last), tensors)
+        save_tensors(self.tensor_file(config, last), tensors, config.key, last)
         if clash := sorted(columns.keys() & rows[-1].keys()):
             raise ConfigError(f"model_args {clash}: already names of measures in the table")
-        if history is not None:
+        if history is not None and last > 0:  # so that it never has fewer rounds than the table
             self.save_measured(config, "history", history)
         write_rows(folder / ROUNDS, [{**columns, **row} for row in rows])
+        if history is not None and last == 0:  # until now the table of an earlier training may have had more rounds
+            self.save_measured(config, "history", history)
         for round_ in self._rounds_kept(config) - keep - {0, last, best_round(rows)}:
             self.tensor_file(config, round_).unlink()
 
     def save_rewind_point(self, config: RunConfig, tensors: dict[str, Tensor]) -> None:
         """Store the weights that weight rewinding returns to."""
-        save_tensors(self.folder(config) / REWIND, tensors)
+        save_tensors(self.folder(config) / REWIND, tensors, config.key, "rewind")
 
     def rewind_point(self, config: RunConfig) -> dict[str, Tensor]:
         """The weights that `save_rewind_point` stored."""
-        return load_tensors(self.folder(config) / REWIND)
+        return load_tensors(self.folder(config) / REWIND, config.key, "rewind")
 
     def save_measured(self, config: RunConfig, name: str, rows: list[Row]) -> None:
         """Store rows that were measured on a run, under a name."""
-        write_rows(self.folder(config) / f"{name}.parquet", rows)
+        write_rows(self.folder(config) / f"{name}.parquet", [{"key": config.key, **row} for row in rows])
 
     def again(self) -> Store:
         """The store in which complete runs are retrained for files that they lack, until `adopt` moves them."""
@@ -268,10 +292,25 @@ class Store:
 
         self._unless_damaged(config, compare, None)
 
-    def _set_aside(self, folder: Path, why: str) -> None:
-        number = 1 + sum(1 for _ in self.root.glob(f"{folder.name}.damaged-*"))
-        aside = folder.rename(self.root / f"{folder.name}.damaged-{number}")
-        warnings.warn(f"run {folder.name} is damaged: {why}. Set aside as {aside}; it is computed anew.", stacklevel=5)
+    def _set_aside(self, config: RunConfig, why: str, file: str = "") -> None:
+        """Rename the run's folder, or one ``file`` of it, and warn."""
+        name = f"{config.key}.{file}" if file else config.key
+        number = 1 + sum(1 for _ in self.root.glob(f"{name}.damaged-*"))
+        aside = (self.folder(config) / file).rename(self.root / f"{name}.damaged-{number}")
+        what = "is damaged" if not file else "has a damaged file"
+        warnings.warn(f"run {config.key} {what}: {why}. Set aside as {aside}; it is computed anew.", stacklevel=5)
+
+
+def _has_every_epoch(config: RunConfig, rows: list[Row], done: int) -> bool:
+    """Whether a history has a row for each epoch, in order, of ``done`` or more rounds.
+
+    After weight rewinding all retrainings begin with the same epoch.
+    """
+    found = [(row.get("round"), row.get("epoch")) for row in rows]
+    rounds = len({round_ for round_, _ in found})
+    first = next((epoch for round_, epoch in found if round_ == 1), 0) if config.rewind_iteration else 0
+    expected = [(r, epoch) for r in range(rounds) for epoch in range(first or 0 if r else 0, config.epochs_of(r))]
+    return done <= rounds <= config.rounds + 1 and found == expected
 
 
 def best_round(rows: list[Row]) -> int:

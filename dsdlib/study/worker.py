@@ -18,7 +18,7 @@ from dsdlib.engine.rounds import mark_diverged, run_rounds
 from dsdlib.engine.stack import Stack, State
 from dsdlib.study.files import Row
 from dsdlib.study.provenance import describe_machine
-from dsdlib.study.runs import Wanted, first_round, is_finished, load_model
+from dsdlib.study.runs import Wanted, check_fit, first_round, is_finished, load_model
 from dsdlib.study.store import Store
 
 
@@ -115,10 +115,18 @@ def _train_group(configs: list[RunConfig], first: int, task: Task, store: Store,
 def _restored(stack: Stack, first: int, place: Store) -> State:
     """The stored state before round ``first``; the dense state and the rewinding point are restored, too."""
     if any(config.schedule == "one_shot" for config in stack.configs):
-        stack.dense = stack.restore([place.tensors(config, 0) for config in stack.configs])
+        stack.dense = _loaded(stack, 0, place)
     if stack.shared.rewind_iteration > 0:
-        stack.rewind_point = stack.restore([place.rewind_point(config) for config in stack.configs])
-    return stack.restore([place.tensors(config, first - 1) for config in stack.configs])
+        stack.rewind_point = _loaded(stack, "rewind", place)
+    return _loaded(stack, first - 1, place)
+
+
+def _loaded(stack: Stack, round_: int | str, place: Store) -> State:
+    expected, tensors = stack.tensors(stack.fresh(), 0), []
+    for config in stack.configs:
+        tensors.append(place.rewind_point(config) if round_ == "rewind" else place.tensors(config, round_))
+        check_fit(config, round_, tensors[-1], expected)
+    return stack.restore(tensors)
 
 
 class _Recorder:

@@ -1,10 +1,13 @@
 """Files are whole or absent, and damage of their content is noticed."""
 
+import json
 import random
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 
 from dsdlib.study.files import Damage, load_tensors, read_rows, save_tensors, write_rows, write_whole
@@ -15,6 +18,11 @@ TENSORS = {
     "2.num_batches_tracked": torch.tensor(7),
     "mask.1.weight": torch.arange(60).view(6, 10) % 3 > 0,
 }
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    equal = (tensor.dtype == other[name].dtype and torch.equal(tensor, other[name]) for name, tensor in one.items())
+    return one.keys() == other.keys() and all(equal)
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -34,20 +42,91 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path)
     assert file.read_text() == "new" and [path.name for path in tmp_path.iterdir()] == ["rounds.parquet"]
 
 
-def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+def save(path: Path, tensors: dict[str, torch.Tensor]) -> None:
+    save_tensors(path, tensors, "a3", 7)
+
+
+def load(path: Path) -> dict[str, torch.Tensor]:
+    return load_tensors(path, "a3", 7)
 
 
 def test_what_was_written_is_read_back(tmp_path: Path) -> None:
     write_rows(tmp_path / "rows", ROWS)
     assert read_rows(tmp_path / "rows") == ROWS
-    save_tensors(tmp_path / "tensors", {name: tensor.mT for name, tensor in TENSORS.items() if tensor.ndim > 1})
-    assert torch.equal(load_tensors(tmp_path / "tensors")["1.weight"], TENSORS["1.weight"].mT)
+    save(tmp_path / "tensors", TENSORS)
+    assert same(load(tmp_path / "tensors"), TENSORS)
+    save(tmp_path / "tensors", {"1.weight": TENSORS["1.weight"].mT})
+    assert torch.equal(load(tmp_path / "tensors")["1.weight"], TENSORS["1.weight"].mT)
+
+
+def test_tensors_without_an_owner_are_read_as_earlier_versions_wrote_them(tmp_path: Path) -> None:
+    checksum = 0
+    for name in sorted(TENSORS):
+        checksum = zlib.crc32(TENSORS[name].numpy().tobytes(), zlib.crc32(name.encode(), checksum))
+    safetensors.torch.save_file(TENSORS, tmp_path / "tensors", {"crc32": f"{checksum:08x}"})
+    assert same(load(tmp_path / "tensors"), TENSORS)
+    safetensors.torch.save_file(TENSORS, tmp_path / "tensors", {"crc32": "00000000"})
+    with pytest.raises(Damage, match=r"tensors cannot be read .*checksum"):
+        load(tmp_path / "tensors")
+
+
+@pytest.mark.parametrize(("run", "round_"), [("a3", 8), ("a3", "rewind"), ("b4", 7)])
+def test_tensors_of_another_run_or_round_are_noticed(run: str, round_: int | str, tmp_path: Path) -> None:
+    save_tensors(tmp_path / "tensors", TENSORS, run, round_)
+    with pytest.raises(Damage, match=rf"tensors cannot be read \(it belongs to round {round_} of run {run}\)"):
+        load(tmp_path / "tensors")
+
+
+def swap_names(header: dict) -> None:
+    header["1.weight"], header["2.weight"] = header["2.weight"], header["1.weight"]
+
+
+def change_type(header: dict) -> None:
+    header["1.weight"]["dtype"] = "I32"
+
+
+def change_shape(header: dict) -> None:
+    header["1.weight"]["shape"] = [10, 6]
+
+
+def forget_owner(header: dict) -> None:
+    del header["__metadata__"]["run"], header["__metadata__"]["round"]
+
+
+@pytest.mark.parametrize("change", [swap_names, change_type, change_shape, forget_owner])
+def test_a_changed_description_of_tensors_is_noticed(change: Callable[[dict], None], tmp_path: Path) -> None:
+    file = tmp_path / "tensors"
+    save(file, {"1.weight": torch.arange(60.0).view(6, 10), "2.weight": torch.arange(60.0, 120.0).view(6, 10)})
+    content = file.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    change(header)
+    text = json.dumps(header).encode()
+    file.write_bytes(len(text).to_bytes(8, "little") + text + content[8 + length :])
+    assert len(safetensors.torch.load_file(file)) == 2, "the format itself allows it"
+    with pytest.raises(Damage, match=r"tensors cannot be read .*checksum"):
+        load(file)
+
+
+@pytest.mark.parametrize("read", [read_rows, load])
+def test_what_is_no_file_is_damage(read: Callable, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "dangling").symlink_to(tmp_path / "absent")
+    (tmp_path / "circular").symlink_to(tmp_path / "circular")
+    for name, why in (
+        ("folder", "is not a file .*directory"),
+        ("dangling", "is a link to an absent file"),
+        ("circular", "is not a file .*symbolic links"),
+    ):
+        with pytest.raises(Damage, match=f"{name} {why}"):
+            read(tmp_path / name)
+    with pytest.raises(FileNotFoundError):
+        read(tmp_path / "absent")
 
 
 @pytest.mark.parametrize(
     ("write", "read", "content"),
-    [(write_rows, read_rows, ROWS), (save_tensors, load_tensors, TENSORS)],
+    [(write_rows, read_rows, ROWS), (save, load, TENSORS)],
     ids=["rows", "tensors"],
 )
 def test_no_flipped_bit_goes_unnoticed_that_changes_the_content(
@@ -65,5 +144,5 @@ def test_no_flipped_bit_goes_unnoticed_that_changes_the_content(
             assert str(error).startswith("file cannot be read")
             noticed += 1
         else:
-            assert same(found, content) if read is load_tensors else found == content
+            assert same(found, content) if read is load else found == content
     assert noticed > len(written) / 3 / 5

@@ -17,8 +17,8 @@ import pandas as pd
 import pytest
 import torch
 
-from dsdlib import ConfigError, RunConfig, sweep
-from dsdlib.study.files import write_rows
+from dsdlib import ConfigError, RunConfig, load_model, sweep
+from dsdlib.study.files import save_tensors, write_rows
 from dsdlib.study.store import REWIND, Store, best_round
 
 DAMAGE: dict[str, Callable[[bytes], bytes]] = {
@@ -92,6 +92,97 @@ def test_a_damaged_provenance_is_named_and_the_run_set_aside(
         table = sweep([run], progress=False)
     pd.testing.assert_frame_equal(numbers(table), numbers(Store(finished).table([run])), check_exact=True)
     assert len(Store(results).provenance(run)) == 1
+
+
+@pytest.mark.parametrize("name", ["rounds.parquet", "round_000.safetensors", REWIND])
+def test_another_runs_file_is_noticed(name: str, run: RunConfig, finished: Path, results: Path) -> None:
+    shutil.copytree(finished, results)
+    other = run.vary(seed=1)
+    sweep([other], progress=False)
+    shutil.copy(results / other.key / name, results / run.key / name)
+    with pytest.warns(UserWarning, match=rf"run {run.key} is damaged: {name} .*belongs to .*run {other.key}"):
+        table = sweep([run], progress=False)
+    pd.testing.assert_frame_equal(numbers(table), numbers(Store(finished).table([run])), check_exact=True)
+
+
+@pytest.mark.parametrize(("source", "target"), [(0, 4), (4, 0)])
+def test_another_rounds_weights_are_noticed(
+    source: int, target: int, run: RunConfig, finished: Path, results: Path
+) -> None:
+    shutil.copytree(finished, results)
+    store = Store(results)
+    shutil.copy(store.tensor_file(run, source), store.tensor_file(run, target))
+    with pytest.raises(ValueError, match=f"round_00{target}.safetensors .* belongs to round {source} of"):
+        load_model(run, target)
+    with pytest.warns(UserWarning, match=f"run {run.key} is damaged: round_00{target}.safetensors .*round {source} of"):
+        sweep([run], progress=False)
+
+
+@pytest.mark.parametrize("kind", ["folder", "link"])
+@pytest.mark.parametrize("name", ["config.json", "provenance.json", "rounds.parquet", "round_000.safetensors", REWIND])
+@pytest.mark.parametrize("state", ["finished", "stopped"])
+def test_a_folder_or_a_dangling_link_in_a_files_place_is_named(
+    state: str, name: str, kind: str, run: RunConfig, finished: Path, stopped: Path, results: Path
+) -> None:
+    shutil.copytree(finished if state == "finished" else stopped, results)
+    file = results / run.key / name
+    file.unlink()
+    file.mkdir() if kind == "folder" else file.symlink_to("absent")
+    why = "is not a file" if kind == "folder" else "is a link to an absent file"
+    with pytest.warns(UserWarning, match=rf"run {run.key} is damaged: {name} {why}"):
+        table = sweep([run], progress=False)
+    pd.testing.assert_frame_equal(numbers(table), numbers(Store(finished).table([run])), check_exact=True)
+
+
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_a_file_or_a_dangling_link_in_the_folders_place_is_named(kind: str, tiny: RunConfig, results: Path) -> None:
+    results.mkdir()
+    place = results / tiny.key
+    place.write_text("mine") if kind == "file" else place.symlink_to("absent")
+    with pytest.warns(UserWarning, match=rf"run {tiny.key} is damaged: {tiny.key} is not a folder"):
+        assert len(sweep([tiny], progress=False)) == 3
+    assert (results / f"{tiny.key}.damaged-1").is_symlink() == (kind == "link")
+
+
+@pytest.mark.parametrize("name", ["round_abc.safetensors", "round_1.safetensors", "round_000 (copy).safetensors"])
+def test_a_file_that_no_round_has_does_no_harm(name: str, run: RunConfig, stopped: Path, results: Path) -> None:
+    shutil.copytree(stopped, results)
+    (results / run.key / name).write_text("mine")
+    assert len(sweep([run], keep=["best"], progress=False)) == 5
+    with pytest.raises(FileNotFoundError, match=r"weights are kept of rounds \[0, "):
+        load_model(run, min(set(range(5)) - Store(results).kept(run)))
+
+
+@pytest.mark.parametrize(
+    ("change", "wrong"),
+    [
+        (lambda tensors: tensors.pop("1.weight"), r"1\.weight is absent, not torch\.float32 \(8, 64\)"),
+        (lambda tensors: tensors.pop("1.bias"), r"1\.bias is absent"),
+        (lambda tensors: tensors.update({"9.bias": torch.zeros(3)}), r"9\.bias is torch\.float32 \(3,\), not absent"),
+        (lambda tensors: tensors.update({"1.bias": tensors["1.bias"].double()}), r"1\.bias is torch\.float64"),
+        (lambda tensors: tensors.update({"1.weight": tensors["1.weight"].mT}), r"1\.weight is .* \(64, 8\), not"),
+    ],
+)
+def test_weights_that_do_not_fit_their_network_are_named(
+    change: Callable, wrong: str, run: RunConfig, stopped: Path, results: Path
+) -> None:
+    shutil.copytree(stopped, results)
+    store = Store(results)
+    tensors = store.tensors(run, 2)
+    change(tensors)
+    save_tensors(store.tensor_file(run, 2), tensors, run.key, 2)
+    for use in (lambda: load_model(run, 2), lambda: sweep([run], progress=False)):
+        with pytest.raises(ValueError, match=f"round 2 of run {run.key} do not fit its network: {wrong}"):
+            use()
+
+
+def test_a_mask_that_is_absent_is_named(run: RunConfig, stopped: Path, results: Path) -> None:
+    shutil.copytree(stopped, results)
+    store = Store(results)
+    tensors = {name: t for name, t in store.tensors(run, 2).items() if name != "mask.1.weight"}
+    save_tensors(store.tensor_file(run, 2), tensors, run.key, 2)
+    with pytest.raises(ValueError, match=r"do not fit its network: mask\.1\.weight is absent"):
+        sweep([run], progress=False)
 
 
 def test_a_second_damaged_run_takes_the_next_number(run: RunConfig, finished: Path, results: Path) -> None:
