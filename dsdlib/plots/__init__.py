@@ -1,15 +1,15 @@
 """Figures: a tidy table in, matplotlib axes out. Nothing is computed here but means and intervals over seeds.
 
 `curves` draws measures against sparsity, `valleys` depths and phases, `stops` stopping rules, `theory` the linear
-theory's risks, and `lines` anything else; `panels` makes rows of them. `looks` names each series
+theory's risks, and `lines` anything else; `panels` makes rows of them. `series` names each series
 and says how it is drawn.
 """
 
 from dsdlib.plots.axes import measure_axis, sparsity_axis, weights_axis
 from dsdlib.plots.curves import beside, curves, entropies, mark, parts, shade_phases
 from dsdlib.plots.lines import against, lines, mark_width, timings, widths
-from dsdlib.plots.looks import LOOKS, MEMORISED, PARTS, look, looks, shades
 from dsdlib.plots.panels import panels
+from dsdlib.plots.series import MEMORISED, PARTS, SERIES, series_style, series_styles, shades
 from dsdlib.plots.stops import stops, stops_beside
 from dsdlib.plots.style import INK, MUTED, PALETTE, PHASE_COLOURS, TEST, TRAIN, set_theme
 from dsdlib.plots.theory import advantages, agreement, risks
@@ -17,12 +17,12 @@ from dsdlib.plots.valleys import depths, phase_map, places
 
 __all__ = [
     "INK",
-    "LOOKS",
     "MEMORISED",
     "MUTED",
     "PALETTE",
     "PARTS",
     "PHASE_COLOURS",
+    "SERIES",
     "TEST",
     "TRAIN",
     "advantages",
@@ -33,8 +33,6 @@ __all__ = [
     "depths",
     "entropies",
     "lines",
-    "look",
-    "looks",
     "mark",
     "mark_width",
     "measure_axis",
@@ -43,6 +41,8 @@ __all__ = [
     "phase_map",
     "places",
     "risks",
+    "series_style",
+    "series_styles",
     "set_theme",
     "shade_phases",
     "shades",

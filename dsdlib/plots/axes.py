@@ -10,7 +10,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.ticker import FixedLocator, FuncFormatter, Locator
 
 from dsdlib.analysis.intervals import FEWEST_SEEDS, means, unit
-from dsdlib.plots.looks import Look, looks, spoken
+from dsdlib.plots.series import SeriesStyle, series_styles, spoken
 from dsdlib.plots.style import MUTED
 
 # Sparsities that may have a tick, the most important ones first.
@@ -22,10 +22,10 @@ def axes(ax: Axes | None) -> Axes:
     return ax or plt.subplots()[1]
 
 
-def draw_means(ax: Axes, lines: Iterable[tuple[pd.DataFrame, str, str, Look]], bars: bool = False) -> None:
+def draw_means(ax: Axes, lines: Iterable[tuple[pd.DataFrame, str, str, SeriesStyle]], bars: bool = False) -> None:
     """Draw lines of means over seeds with 95% intervals, as bands or as error bars.
 
-    Each line is a table, its columns for x and y, and a look. If no point has enough seeds for an interval, the axes
+    Each line is a table, its columns for x and y, and its style. If no point has enough seeds for an interval, the axes
     say so.
     """
     most, name = 0, None
@@ -45,7 +45,7 @@ def draw_means(ax: Axes, lines: Iterable[tuple[pd.DataFrame, str, str, Look]], b
 
 def draw_by(ax: Axes, table: pd.DataFrame, x: str, y: str, hue: str, bars: bool = False) -> None:
     """`draw_means` with a line for each value of ``hue``, and a legend to the right."""
-    draw_means(ax, [(table[table[hue] == value], x, y, own) for value, own in looks(table[hue]).items()], bars)
+    draw_means(ax, [(table[table[hue] == value], x, y, own) for value, own in series_styles(table[hue]).items()], bars)
     legend_right(ax, spoken(hue))
 
 

@@ -8,14 +8,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from dsdlib.plots.axes import axes, draw_by, draw_means, legend_right, measure_axis, sparsity_axis, weights_axis
-from dsdlib.plots.looks import DASHED, PARTS, Look, look
+from dsdlib.plots.series import DASHED, PARTS, SeriesStyle, series_style
 from dsdlib.plots.style import INK, MUTED, PHASE_COLOURS
 
 
-def parts(table: pd.DataFrame, series: dict[str, Look] = PARTS, ax: Axes | None = None) -> Axes:
+def parts(table: pd.DataFrame, series: dict[str, SeriesStyle] = PARTS, ax: Axes | None = None) -> Axes:
     """Several measures of runs that differ only in their seed, against sparsity: means and 95% intervals over seeds.
 
-    ``series`` maps each column that is drawn to its look.
+    ``series`` maps each column that is drawn to its style.
     """
     ax = axes(ax)
     draw_means(ax, [(table, "sparsity", column, own) for column, own in series.items()])
@@ -36,8 +36,8 @@ def curves(
 ) -> Axes:
     """A measure against ``sparsity`` or ``remaining_weights``, a curve for each value of the column ``hue``.
 
-    Curves are means with 95% intervals over seeds. A series that is in `dsdlib.plots.LOOKS` has the same name and look
-    in every figure; numbers have shades of one colour.
+    Curves are means with 95% intervals over seeds. A series of `dsdlib.plots.SERIES` has the same name and style in
+    every figure; numbers have shades of one colour.
     """
     ax = axes(ax)
     draw_by(ax, table, x, measure, hue)
@@ -94,7 +94,7 @@ def beside(ax: Axes, points: pd.DataFrame, colours: dict[str, str], x: str = "sp
     to its colour, or to the name of the series of ours whose colour it takes. The x axis is extended to the last point.
     """
     for series, colour in colours.items():
-        part, own = points[points["series"] == series], look(colour)
+        part, own = points[points["series"] == series], series_style(colour)
         style = {"fmt": "o", "mfc": "white", "ms": 5, "lw": 1, "capsize": 2, "zorder": 4, "clip_on": False}
         style["color"] = own.colour if own else colour
         ax.errorbar(part[x], part["value"], part["reading_error"], label=f"Published: {series}", **style)

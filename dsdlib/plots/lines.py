@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter, FuncFormatter
 
 from dsdlib.plots.axes import axes, draw_by, draw_means, legend_right, measure_axis, plain_ticks
-from dsdlib.plots.looks import SOLID, Look, look
+from dsdlib.plots.series import SOLID, SeriesStyle, series_style
 from dsdlib.plots.style import MUTED, TRAIN
 
 
@@ -15,7 +15,7 @@ def against(
     """A measure at a few values of ``x``, a line for each value of ``hue``: means with 95% intervals as error bars."""
     ax = axes(ax)
     if hue is None:
-        draw_means(ax, [(table, x, y, Look("", TRAIN))], bars=True)
+        draw_means(ax, [(table, x, y, SeriesStyle("", TRAIN))], bars=True)
     else:
         draw_by(ax, table, x, y, hue, bars=True)
     ax.set_xlabel(xlabel)
@@ -53,8 +53,8 @@ def widths(
 ) -> Axes:
     """A measure against ``width``, a line for each ``series`` of the table that ``colours`` maps to its colour."""
     ax = axes(ax)
-    lines = {name: own.line if (own := look(name)) else SOLID for name in colours}
-    series = [(name, Look(name, colour, lines[name])) for name, colour in colours.items()]
+    lines = {name: own.line if (own := series_style(name)) else SOLID for name in colours}
+    series = [(name, SeriesStyle(name, colour, lines[name])) for name, colour in colours.items()]
     draw_means(ax, [(table[table["series"] == name], "width", measure, own) for name, own in series], bars=True)
     ax.set_xscale("log", base=2)
     ax.xaxis.set_major_formatter(FuncFormatter(lambda width, _: f"{width:g}"))

@@ -34,7 +34,7 @@ def panels(
 
     Panels of a row share their y axis unless ``sharey`` is false; panels of a column share their x axis. An axis label
     that all panels of a row (y) or of the figure (x) have in common is written once. A row has one legend, at its
-    right. Each panel keeps its own if its title, a label or a look means something else in another panel.
+    right. Each panel keeps its own if its title, a label or a line style means something else in another panel.
 
     Returns the figure and its axes, (rows, panels).
     """
@@ -56,16 +56,16 @@ def panels(
 
 
 def _one_legend(row: np.ndarray) -> None:
-    """One legend at the right of the last panel, if titles are the same and labels and looks mean the same in all."""
+    """One legend at the right of the last panel, if title, labels and line styles mean the same in all panels."""
     drawn = [ax for ax in row if ax.get_legend()]
     handles: dict[str, Artist | Container] = {}
-    looks: set[tuple[str, Hashable]] = set()
+    styles: set[tuple[str, Hashable]] = set()
     for ax in drawn:
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
-            looks.add((label, _look(handle)))
+            styles.add((label, _style(handle)))
     titles = [ax.get_legend().get_title().get_text() for ax in drawn]
-    if len(set(titles)) != 1 or not len(looks) == len(handles) == len({look for _, look in looks}):
+    if len(set(titles)) != 1 or not len(styles) == len(handles) == len({style for _, style in styles}):
         for ax in drawn:
             ax.get_legend().set(loc="best", bbox_to_anchor=None)
         return
@@ -75,7 +75,7 @@ def _one_legend(row: np.ndarray) -> None:
     list(row)[-1].legend(list(handles.values()), list(handles), title=titles[0], **place)
 
 
-def _look(handle: Artist | Container) -> Hashable:
+def _style(handle: Artist | Container) -> Hashable:
     """Colour, line style and marker of a legend's entry."""
     artist = handle[0] if isinstance(handle, Container) else handle
     colour = artist.get_color() if hasattr(artist, "get_color") else tuple(artist.get_facecolor())

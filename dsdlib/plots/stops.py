@@ -7,7 +7,7 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from dsdlib.analysis.intervals import means
 from dsdlib.plots.axes import axes, legend_right, measure_axis, note_few
-from dsdlib.plots.looks import looks, spoken
+from dsdlib.plots.series import series_styles, spoken
 from dsdlib.plots.style import INK, MUTED
 
 
@@ -17,7 +17,7 @@ def stops(outcomes: pd.DataFrame, hue: str, ax: Axes | None = None) -> Axes:
     ``outcomes`` are those of `dsdlib.analysis.stopping`. Each value of ``hue`` has a colour and each rule a marker.
     Points are means with 95% intervals over seeds in both directions.
     """
-    ax, series, rules = axes(ax), looks(outcomes[hue]), looks(outcomes["rule"])
+    ax, series, rules = axes(ax), series_styles(outcomes[hue]), series_styles(outcomes["rule"])
     accuracy, flops = (means(outcomes, [hue, "rule"], y) for y in ("test_accuracy", "train_flops"))
     for up, across in zip(accuracy.itertuples(index=False), flops.itertuples(index=False), strict=True):
         style = {"fmt": rules[up.rule].marker, "color": series[up[0]].colour, "ms": 9, "lw": 1, "mec": "white"}
@@ -25,8 +25,8 @@ def stops(outcomes: pd.DataFrame, hue: str, ax: Axes | None = None) -> Axes:
         ax.errorbar(across.mean, up.mean, *reach, **style)
     for title, own, styled in ((spoken(hue), series, False), ("Rule", rules, True)):
         ax.plot([], [], " ", label=title)
-        for look in own.values():
-            ax.plot([], [], look.marker if styled else "s", color=MUTED if styled else look.colour, label=look.label)
+        for each in own.values():
+            ax.plot([], [], each.marker if styled else "s", color=MUTED if styled else each.colour, label=each.label)
     ax.xaxis.set_major_locator(MaxNLocator(5))
     ax.xaxis.set_major_formatter(EngFormatter("FLOP"))
     ax.set_xlabel("Training up to the stop")

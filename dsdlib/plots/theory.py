@@ -9,7 +9,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator
 
 from dsdlib.analysis.intervals import means
 from dsdlib.plots.axes import axes, draw_by, legend_right, measure_axis, plain_ticks
-from dsdlib.plots.looks import Look, looks
+from dsdlib.plots.series import SeriesStyle, series_styles
 from dsdlib.plots.style import INK, MUTED
 
 
@@ -30,7 +30,7 @@ def risks(
     """
     ax = axes(ax)
     shown = simulated[simulated[hue].isin(names)] if names else simulated
-    series = looks(shown[hue])
+    series = series_styles(shown[hue])
     for name in names or series:
         line, points = (table[table[hue] == name].sort_values(x) for table in (theory, simulated))
         _risk(ax, line, points, x, series[name])
@@ -46,23 +46,23 @@ def risks(
     return ax
 
 
-def _risk(ax: Axes, line: pd.DataFrame, points: pd.DataFrame, x: str, look: Look) -> None:
+def _risk(ax: Axes, line: pd.DataFrame, points: pd.DataFrame, x: str, style: SeriesStyle) -> None:
     """The theory and the simulation of one estimator, and its entry in the legend."""
     found = means(points, [x], "risk")
     flat = points.groupby("repeat")["risk"].nunique().max() == 1
     if flat:
-        ax.plot(line[x], line["risk"], color=look.colour, lw=1.8)
-        ax.plot(found[x], found["mean"], color=look.colour, lw=1)
-        ax.fill_between(found[x], found["low"], found["high"], color=look.colour, alpha=0.2, lw=0)
+        ax.plot(line[x], line["risk"], color=style.colour, lw=1.8)
+        ax.plot(found[x], found["mean"], color=style.colour, lw=1)
+        ax.fill_between(found[x], found["low"], found["high"], color=style.colour, alpha=0.2, lw=0)
     else:
         joined = ":" if line.empty else "none"
         for part in _sides(line, x):
-            ax.plot(part[x], part["risk"], color=look.colour, lw=1.8)
+            ax.plot(part[x], part["risk"], color=style.colour, lw=1.8)
         for part in _sides(found, x):
-            style = {"marker": look.marker, "ls": joined, "ms": 5, "mew": 0, "lw": 1, "color": look.colour}
-            ax.errorbar(part[x], part["mean"], part["high"] - part["mean"], **style)
-    style, label = ":" if line.empty else "-", look.label[:1].upper() + look.label[1:]
-    ax.plot([], [], color=look.colour, ls=style, marker="" if flat else look.marker, ms=5, lw=1.8, label=label)
+            dots = {"marker": style.marker, "ls": joined, "ms": 5, "mew": 0, "lw": 1, "color": style.colour}
+            ax.errorbar(part[x], part["mean"], part["high"] - part["mean"], **dots)
+    shown, label = ":" if line.empty else "-", style.label[:1].upper() + style.label[1:]
+    ax.plot([], [], color=style.colour, ls=shown, marker="" if flat else style.marker, ms=5, lw=1.8, label=label)
 
 
 def _sides(table: pd.DataFrame, x: str) -> list[pd.DataFrame]:

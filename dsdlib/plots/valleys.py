@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 
 from dsdlib.analysis.curves import CLEAR
 from dsdlib.plots.axes import axes, measure_axis, note_few, sparsity_axis
-from dsdlib.plots.looks import DASHED, SOLID, Look, is_ordered, looks, spoken
+from dsdlib.plots.series import DASHED, SOLID, SeriesStyle, is_ordered, series_styles, spoken
 from dsdlib.plots.style import MUTED, PHASE_COLOURS, TEST, TRAIN
 
 
@@ -20,7 +20,7 @@ def depths(
     """
     ax, ordered = axes(ax), is_ordered(valleys[x])
     values = sorted(valleys[x].unique()) if ordered else list(valleys[x].unique())
-    groups = looks(valleys[hue]) if hue else {None: Look("", TRAIN)}
+    groups = series_styles(valleys[hue]) if hue else {None: SeriesStyle("", TRAIN)}
     for value, own in groups.items():
         group = valleys[valleys[hue] == value] if hue else valleys
         at = [values.index(v) for v in group[x]]
@@ -28,7 +28,7 @@ def depths(
         line = own.line if ordered else "none"
         style = {"marker": own.marker, "ls": line, "color": own.colour, "label": own.label}
         ax.errorbar(at, group["depth"], bars, capsize=4, **style)
-    names = [look.label for look in looks(valleys[x]).values()]
+    names = [style.label for style in series_styles(valleys[x]).values()]
     ax.set_xticks(range(len(values)), names, **({} if ordered else {"rotation": 30, "ha": "right"}))
     ax.set_xlabel(spoken(x) if label is None else label)
     measure_axis(ax, "Depth of the valley (points)")
@@ -48,7 +48,7 @@ def places(valleys: pd.DataFrame, x: str, ax: Axes | None = None) -> Axes:
     for name, label, colour, line in (("bottom", "Valley", TEST, SOLID), ("peak", "Second peak", TRAIN, DASHED)):
         sparsity = 100 * valleys[f"{name}_sparsity"].where(valleys["depth"] > CLEAR)
         ax.plot(at, sparsity, marker="o", ls=line, color=colour, label=label)
-    ax.set_xticks(range(len(values)), [look.label for look in looks(valleys[x]).values()])
+    ax.set_xticks(range(len(values)), [style.label for style in series_styles(valleys[x]).values()])
     ax.set_xlabel(spoken(x))
     ax.set_ylabel("Sparsity (%)")
     ax.legend()
@@ -67,7 +67,7 @@ def phase_map(phases: pd.DataFrame, by: str, label: str, ax: Axes | None = None)
         at = [values.index(value) for value in part[by]]
         ax.barh(at, part["ends"] - part["begins"], left=part["begins"], color=colour, ec=MUTED, label=phase, lw=0.6)
     sparsity_axis(ax, phases["ends"].max())
-    names = looks(phases[by])
+    names = series_styles(phases[by])
     ax.set_yticks(range(len(values)), [names[value].label for value in values])
     ax.set_ylabel(label)
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(PHASE_COLOURS))

@@ -411,8 +411,8 @@ def test_stops_are_marked_at_the_mean_of_each_colour_and_rule():
         ("alone", "early stop"): (2e12, 0.5),
         ("alone", "no stop"): (6e12, 0.6),
     }
-    colours = {name: look.colour for name, look in plots.looks(outcomes["Student"]).items()}
-    markers = {plots.LOOKS[rule].marker: rule for rule in rules}
+    colours = {name: style.colour for name, style in plots.series_styles(outcomes["Student"]).items()}
+    markers = {plots.SERIES[rule].marker: rule for rule in rules}
     found = {}
     for container in ax.containers:
         points, (across, up) = bars(container)

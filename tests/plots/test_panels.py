@@ -38,9 +38,9 @@ def test_a_row_of_panels_has_a_title_each_and_one_legend_and_one_label():
 @pytest.mark.parametrize(
     "other",
     [{"a": "blue", "b": "red"}, {"c": "red", "d": "blue"}],
-    ids=["a label has two looks", "a look has two labels"],
+    ids=["a label has two styles", "a style has two labels"],
 )
-def test_panels_in_which_looks_mean_different_things_keep_their_own_legends(other):
+def test_panels_in_which_styles_mean_different_things_keep_their_own_legends(other):
     _, axes = plots.panels({"one": {"a": "red", "b": "blue"}, "two": other}, draw_names)
     assert [labels(ax) for ax in axes[0]] == [["a", "b"], list(other)]
 

@@ -38,7 +38,7 @@ def shape(line):
 def test_risks_are_lines_of_theory_and_points_of_simulation():
     lines, simulated = tables()
     ax = plots.risks(lines, simulated, "ratio", "p/n", names=NAMES)
-    red = [line for line in ax.lines if same_color(line.get_color(), plots.LOOKS["magnitude"].colour)]
+    red = [line for line in ax.lines if same_color(line.get_color(), plots.SERIES["magnitude"].colour)]
     mean = simulated[simulated["estimator"] == "magnitude"].groupby("ratio")["risk"].mean()
     theory_line = lines[lines["estimator"] == "magnitude"].set_index("ratio")["risk"]
     drawn = [shape(line) for line in red if len(line.get_xdata())]
@@ -77,7 +77,7 @@ def test_risks_against_anything_else_are_not_broken():
 def test_every_estimator_has_a_colour():
     linear = theory.simulate(theory.fading(12, 4, 0.3), 6, [8], 3, repeats=1)
     relu = theory.simulate_relu(4, 0.3, 6, [8], 3, repeats=1)
-    assert {row["estimator"] for row in linear + relu} <= set(plots.LOOKS)
+    assert {row["estimator"] for row in linear + relu} <= set(plots.SERIES)
 
 
 def test_the_map_shows_where_pruning_wins():
@@ -102,7 +102,7 @@ def test_agreement_is_the_mean_distance_in_percent():
     ax = plots.agreement(pd.DataFrame(rows))
     drawn = [container.lines[0] for container in ax.containers]
     assert all(np.allclose(shape(line), [(60, 0.05), (600, 0.005)]) for line in drawn)
-    assert {line.get_color() for line in drawn} == {plots.LOOKS["dense"].colour, plots.LOOKS["oracle"].colour}
+    assert {line.get_color() for line in drawn} == {plots.SERIES["dense"].colour, plots.SERIES["oracle"].colour}
     assert [text.get_text() for text in ax.get_legend().texts] == ["dense", "oracle"]
     ax.figure.canvas.draw()
     assert [t.get_text() for t in ax.get_xticklabels()] == ["60", "600"] and ax.get_ylabel().endswith("(%)")

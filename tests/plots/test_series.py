@@ -1,4 +1,4 @@
-"""Series that appear in several figures have one name and one look, and no two of a group look alike."""
+"""Series that appear in several figures have one name and one style, and no two of a group are alike."""
 
 from itertools import combinations
 
@@ -9,7 +9,7 @@ from matplotlib import colors
 from dsdlib import plots
 from dsdlib.analysis import stopping
 from dsdlib.config import RunConfig
-from dsdlib.plots.looks import LOOKS, look, looks
+from dsdlib.plots.series import SERIES, series_style, series_styles
 
 pytestmark = pytest.mark.usefixtures("closed_figures")
 
@@ -41,7 +41,7 @@ def seen(colour, blindness):
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_series_of_a_group_differ_in_colour_line_and_marker(group):
-    members = [LOOKS[name] for name in GROUPS[group]]
+    members = [SERIES[name] for name in GROUPS[group]]
     for part in ("label", "colour", "line", "marker"):
         assert len({getattr(member, part) for member in members}) == len(members), part
 
@@ -50,18 +50,20 @@ def test_series_of_a_group_differ_in_colour_line_and_marker(group):
 @pytest.mark.parametrize("group", GROUPS)
 def test_colours_differ_for_colour_blind_readers(group, blindness):
     for one, other in combinations(GROUPS[group], 2):
-        pair = [seen(LOOKS[name].colour, blindness) for name in (one, other)]
+        pair = [seen(SERIES[name].colour, blindness) for name in (one, other)]
         assert sum((a - b) ** 2 for a, b in zip(*pair, strict=True)) ** 0.5 > 0.08, (one, other)
 
 
 def test_a_series_is_found_by_its_name_and_by_its_label():
-    assert look("lr_rewinding") == look("Learning-rate rewinding") == LOOKS["lr_rewinding"]
-    assert look("Fully connected") == look("mlp") and look("VGG-like") == look("vgg_like")
-    assert look("of no other figure") is None and look(0.2) is None
+    assert series_style("lr_rewinding") == series_style("Learning-rate rewinding") == SERIES["lr_rewinding"]
+    assert series_style("Fully connected") == series_style("mlp") and series_style("VGG-like") == series_style(
+        "vgg_like"
+    )
+    assert series_style("of no other figure") is None and series_style(0.2) is None
 
 
 @pytest.mark.parametrize("names", [["reinit", "lr_rewinding"], ["Re-initialisation", "Learning-rate rewinding"]])
-def test_a_retraining_kind_looks_and_is_called_the_same_in_every_figure(names):
+def test_a_retraining_kind_is_called_and_drawn_the_same_in_every_figure(names):
     rows = [
         {"Retraining": name, "seed": s, "round": r, "sparsity": r / 4, "test_accuracy": (s + r) / 10, "epoch": r}
         for name in names
@@ -76,12 +78,12 @@ def test_a_retraining_kind_looks_and_is_called_the_same_in_every_figure(names):
     for ax in figures:
         assert [text.get_text() for text in ax.get_legend().texts] == ["re-initialisation", "learning-rate rewinding"]
         drawn = [line.get_color() for line in ax.lines]
-        assert drawn == [LOOKS["reinit"].colour, LOOKS["lr_rewinding"].colour]
+        assert drawn == [SERIES["reinit"].colour, SERIES["lr_rewinding"].colour]
 
 
 def test_other_names_get_colours_and_lines_that_are_not_in_use():
     names = ["x", "no teacher", "y", "best-fit teacher", "z"]
-    found = looks(pd.Series(names, name="Student"))
+    found = series_styles(pd.Series(names, name="Student"))
     assert list(found) == names and [found[name].label for name in names] == names
     assert len({own.colour for own in found.values()}) == 5
     assert len({found[name].line for name in "xyz"}) == 3
@@ -92,5 +94,5 @@ def test_other_names_get_colours_and_lines_that_are_not_in_use():
     [("noise_rate", [0.5, 0.0, 0.2], ["0%", "20%", "50%"]), ("weight_decay", [0.01, 1e-4], ["0.0001", "0.01"])],
 )
 def test_numbers_are_in_order_and_written_as_they_are_spoken_of(name, values, labels):
-    found = looks(pd.Series(values, name=name))
+    found = series_styles(pd.Series(values, name=name))
     assert list(found) == sorted(values) and [own.label for own in found.values()] == labels
