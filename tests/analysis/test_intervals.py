@@ -90,3 +90,12 @@ def test_means_leave_missing_values_out_and_need_no_seed():
     assert found["mean"].tolist() == [3, 5] and found["count"].tolist() == [3, 1]
     assert found["high"][0] - 3 == pytest.approx(stats.t.ppf(0.975, 2) * stats.sem([1, 2, 6]))
     assert np.isnan(found["low"][1])
+
+
+def test_a_speed_up_is_the_mean_ratio_of_times_of_the_same_repeat():
+    slow, fast = [8.0, 9.0, 30.0], [2.0, 3.0, 6.0]  # the machine was busy in the last repeat
+    rows = [{"way": "slow", "repeat": r, "seconds": s} for r, s in enumerate(slow)]
+    rows += [{"way": "fast", "repeat": r, "seconds": s} for r, s in enumerate(fast)]
+    found = analysis.speed_up(pd.DataFrame(rows).sample(frac=1, random_state=0), "slow", "fast")
+    own = stats.ttest_1samp([4, 3, 5], 0).confidence_interval(0.95)
+    assert (found.value, found.low, found.high) == pytest.approx((4, *own))
