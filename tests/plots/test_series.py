@@ -56,9 +56,7 @@ def test_colours_differ_for_colour_blind_readers(group, blindness):
 
 def test_a_series_is_found_by_its_name_and_by_its_label():
     assert series_style("lr_rewinding") == series_style("Learning-rate rewinding") == SERIES["lr_rewinding"]
-    assert series_style("Fully connected") == series_style("mlp") and series_style("VGG-like") == series_style(
-        "vgg_like"
-    )
+    assert series_style("Fully connected") == SERIES["mlp"] and series_style("VGG-like") == SERIES["vgg_like"]
     assert series_style("of no other figure") is None and series_style(0.2) is None
 
 
