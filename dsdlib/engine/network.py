@@ -48,7 +48,7 @@ class Network:
     def __call__(self, parameters: dict[str, Tensor], x: Tensor) -> Tensor:
         if self.stackable:
             return self._stacked(parameters, x)
-        single = {name: _channels_last(part[0]) for name, part in parameters.items()}
+        single = {name: _in_fast_layout(part[0]) for name, part in parameters.items()}
         return functional_call(self.module, single, (x[0],)).unsqueeze(0)
 
     def _stacked(self, parameters: dict[str, Tensor], x: Tensor) -> Tensor:
@@ -85,7 +85,7 @@ class ModuleTrainer:
     """One run in training, for any module: autograd computes the gradients.
 
     The module's own parameters become views of one ``vector`` (parameters,), so that the optimiser updates a single
-    tensor. Four-dimensional parameters lie in it in channels-last order.
+    tensor. They lie in it in the memory layout of `_channels_last`.
     """
 
     def __init__(self, network: Network, weights: Tensor, masks: Tensor, engine: Engine):
@@ -135,18 +135,26 @@ def affine(weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
     return torch.bmm(weight, x) if bias is None else torch.baddbmm(bias.unsqueeze(2), weight, x)
 
 
-def _channels_last(part: Tensor) -> Tensor:
-    """A convolution's weights in the memory layout in which convolutions and the layers after them are fastest."""
-    return part.contiguous(memory_format=torch.channels_last) if part.dim() == 4 else part
+def _channels_last(part: Tensor, shape: torch.Size) -> bool:
+    """Whether a parameter of that shape lies in channels-last order: a convolution's weights do on a GPU.
+
+    There, convolutions and the layers after them are fastest in that layout, which their outputs take over. On a CPU
+    the variances that PyTorch's BatchNorm computes in that layout are wrong by up to 0.4%, and gradients by up to 12%.
+    """
+    return part.is_cuda and len(shape) == 4
+
+
+def _in_fast_layout(part: Tensor) -> Tensor:
+    return part.contiguous(memory_format=torch.channels_last) if _channels_last(part, part.shape) else part
 
 
 def _flat(part: Tensor) -> Tensor:
-    """A parameter as a vector, in channels-last order; `_shaped` is the inverse."""
-    return part.permute(0, 2, 3, 1).flatten() if part.dim() == 4 else part.flatten()
+    """A parameter as a vector, in its memory layout; `_shaped` is the inverse."""
+    return part.permute(0, 2, 3, 1).flatten() if _channels_last(part, part.shape) else part.flatten()
 
 
 def _shaped(values: Tensor, shape: torch.Size) -> Tensor:
-    if len(shape) != 4:
+    if not _channels_last(values, shape):
         return values.view(shape)
     out, into, height, width = shape
     return values.view(out, height, width, into).permute(0, 3, 1, 2)

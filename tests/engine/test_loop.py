@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from torch.func import functional_call
 from torch.nn.functional import cross_entropy, kl_div, log_softmax, softmax
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from torch.utils.data import DataLoader, TensorDataset
@@ -11,7 +10,7 @@ from dsdlib import data, models
 from dsdlib.config import RunConfig
 from dsdlib.engine.build import build
 from dsdlib.engine.loop import evaluate, train
-from dsdlib.engine.network import Network, _flat, _shaped
+from dsdlib.engine.network import Network
 from dsdlib.engine.stack import Stack
 from dsdlib.engine.step import Recipe, TrainingData
 from dsdlib.seeding import torch_generator
@@ -22,15 +21,6 @@ VGG = LENET.vary(model="vgg_like", model_args={"depth": 2, "width": 4}, batch_si
 
 def vector(network):
     return parameters_to_vector(network.parameters()).detach().clone()
-
-
-def channels_last(network):
-    """The network's parameters with convolutions in the engine's memory layout.
-
-    A convolution in another layout sums in another order, and training amplifies differences of the last bit.
-    """
-    parameters = dict(network.named_parameters())
-    return {n: _shaped(_flat(p), p.shape) if p.ndim == 4 else p for n, p in parameters.items()}
 
 
 def distilled_loss(logits, labels, teacher_logits, config):
@@ -63,7 +53,7 @@ def plain_training(network, config, x, y, mask, generator, teacher=None, first=0
             for number, (inputs, labels) in enumerate(loader, iteration):
                 if not first <= number < last:
                     continue
-                logits = functional_call(network, channels_last(network), inputs)
+                logits = network(inputs)
                 loss = cross_entropy(logits, labels)
                 if teacher is not None:
                     loss = distilled_loss(logits, labels, teacher(inputs).detach(), config)
