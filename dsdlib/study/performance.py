@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import joblib
 import numpy as np
 import pandas as pd
 import torch
@@ -60,14 +61,16 @@ def swept(configs: list[RunConfig], device: torch.device, engine: Engine = PLAIN
 
 
 def race(
-    configs: list[RunConfig], more: list[RunConfig], repeats: int, device: torch.device, engine: Engine = PLAIN
+    config: RunConfig, runs: int, repeats: int, device: torch.device, engine: Engine = PLAIN
 ) -> tuple[pd.DataFrame, ...]:
-    """Time plain PyTorch on one of ``configs``, one stack of all of them, and a sweep of ``more``, in turn.
+    """Time plain PyTorch on one run, a stack of that many ``runs``, and a sweep with such a stack a core, in turn.
 
-    Returns two tables: ``way``, ``repeat`` and ``seconds`` a run; and the rounds of the first two ways, for the runs
-    that both trained.
+    Runs differ in their seed; a GPU counts as one core. Returns two tables: ``way``, ``repeat`` and ``seconds`` a run;
+    and the rounds of the first two ways, for the runs that both trained.
     """
     times, rounds = [], []
+    stacks = joblib.effective_n_jobs(-1) if device.type == "cpu" else 1
+    configs, more = (config.grid(seed=list(range(count))) for count in (runs, runs * stacks))
     short = {"epochs": 1, "milestones": (), "rounds": 0}
     together([config.vary(**short) for config in configs], device, engine)  # warm-up
     swept([config.vary(**short) for config in more], device, engine)
@@ -169,7 +172,10 @@ class Bench:
         for share in shares:
             sparser = pruned(stack, State(weights, state.masks, stack.network.buffers()), share)
             for repeat in range(self.repeats):
-                for way, how in (("dense products", replace(self.engine, sparse=False)), ("what is left", self.engine)):
+                for way, how in (
+                    ("dense products", replace(self.engine, sparse=False)),
+                    ("sparse products", self.engine),
+                ):
                     seconds = self._seconds(stack, sparser, how)
                     rows.append({"density": share, "way": way, "repeat": repeat, "seconds": seconds})
         return pd.DataFrame(rows)
