@@ -18,10 +18,10 @@ from dsdlib.config import ConfigError, RunConfig, suggestion
 RECIPES = ("recipe", "own_recipe")  # parameters that map fields of RunConfig to values
 
 
-def check_parameters(namespace: dict[str, Any]) -> dict[str, Any]:
-    """Convert a notebook's parameters to the types that its ``parameters`` cell declares, and return them.
+def check_parameters(namespace: dict[str, Any]) -> None:
+    """Convert a notebook's parameters, in place, to the types that its ``parameters`` cell declares.
 
-    Call it with ``globals()`` in the cell after the parameters; the converted values are put back into the namespace.
+    Call it with ``globals()`` in the cell after the parameters.
     papermill itself only warns of a parameter that the notebook does not have, and passes YAML's ``1e-3`` and
     ``-p seeds "[0, 1]"`` as text. Here an unknown parameter and an unknown field of a recipe raise `ConfigError`, and
     text becomes the number or list it stands for. A ``recipe`` for a notebook that trains nothing is ignored.
@@ -34,7 +34,6 @@ def check_parameters(namespace: dict[str, Any]) -> dict[str, Any]:
     for name in set(RECIPES) & values.keys():
         _check_fields(name, values[name])
     namespace.update(values)
-    return values
 
 
 def _converted(name: str, value: Any, annotation: str, namespace: dict[str, Any]) -> Any:

@@ -22,14 +22,21 @@ def notebook(*cells: str) -> dict[str, Any]:
     return namespace
 
 
+def checked(*cells: str) -> dict[str, Any]:
+    """The namespace after `check_parameters`."""
+    namespace = notebook(*cells)
+    check_parameters(namespace)
+    return namespace
+
+
 def test_parameters_become_the_declared_types() -> None:
     namespace = notebook("%matplotlib inline", "other = '5'", DECLARED, "# Parameters\nlr = '1e-3'\nseeds = ['7']\n")
-    assert check_parameters(namespace) == {"lr": 0.001, "seeds": [7], "name": "digits"}
-    assert (namespace["lr"], namespace["seeds"], namespace["other"]) == (0.001, [7], "5")
+    check_parameters(namespace)
+    assert (namespace["lr"], namespace["seeds"], namespace["name"], namespace["other"]) == (0.001, [7], "digits", "5")
 
 
 def test_a_list_from_the_command_line_is_a_list() -> None:
-    assert check_parameters(notebook(DECLARED, "# Parameters\nseeds = '[0, 1]'\n"))["seeds"] == [0, 1]
+    assert checked(DECLARED, "# Parameters\nseeds = '[0, 1]'\n")["seeds"] == [0, 1]
 
 
 @pytest.mark.parametrize(
@@ -56,12 +63,12 @@ def test_an_unknown_field_of_a_recipe_is_refused_with_the_nearest_name() -> None
     for name in ("recipe", "own_recipe"):
         with pytest.raises(ConfigError, match=rf"^{name}: unknown field 'epoch' \(did you mean 'epochs'\?\)"):
             check_parameters(notebook(RECIPE_CELL, f"# Parameters\n{name} = {{'epoch': 3}}\n"))
-    values = check_parameters(notebook(RECIPE_CELL, "# Parameters\nrecipe = {'epochs': 3, 'initialisation': 'dsd2'}\n"))
+    values = checked(RECIPE_CELL, "# Parameters\nrecipe = {'epochs': 3, 'initialisation': 'dsd2'}\n")
     assert values["recipe"] == {"epochs": 3, "initialisation": "dsd2"}
 
 
 def test_a_shared_recipe_is_ignored_by_a_notebook_that_trains_nothing() -> None:
-    assert check_parameters(notebook(DECLARED, "# Parameters\nrecipe = {'epochs': 3}\nlr = 1\n"))["lr"] == 1
+    assert checked(DECLARED, "# Parameters\nrecipe = {'epochs': 3}\nlr = 1\n")["lr"] == 1
 
 
 def test_only_a_cell_of_annotated_assignments_declares_parameters() -> None:
