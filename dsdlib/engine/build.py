@@ -2,6 +2,9 @@
 
 import hashlib
 import json
+import math
+from contextlib import suppress
+from typing import NoReturn
 
 import torch
 from torch import nn
@@ -11,6 +14,7 @@ from dsdlib.cost import forward_cost, training_flops
 from dsdlib.data import Dataset
 from dsdlib.data import load as load_dataset
 from dsdlib.engine.network import Network
+from dsdlib.models import BATCHNORMS, WEIGHTED
 from dsdlib.models import build as build_network
 from dsdlib.noise import confusions, labels_for
 from dsdlib.pruning import plan
@@ -33,12 +37,27 @@ def pruning_plan(config: RunConfig, network: nn.Module) -> tuple[list[torch.Tens
 
 
 def identity(config: RunConfig) -> dict[str, str]:
-    """SHA-256 sums of the run's data set and of the shapes of its network's parameters."""
-    shapes = repr([(name, tuple(p.shape)) for name, p in build(config).named_parameters()])
-    return {
-        "data_sha256": load_dataset(config.dataset).checksum(),
-        "network_sha256": hashlib.sha256(shapes.encode()).hexdigest(),
-    }
+    """SHA-256 sums of the run's data set, of the shapes of its network's parameters, and of its initial logits.
+
+    They do not depend on the seed. A network that cannot compute in float64 has no sum of logits.
+    """
+    dataset, network = load_dataset(config.dataset), build(config.vary(seed=0))
+    contents = {"network_sha256": [(name, tuple(p.shape)) for name, p in network.named_parameters()]}
+    with suppress(RuntimeError):
+        contents["logits_sha256"] = _rounded_logits(network, dataset.input_shape)
+    sums = {name: hashlib.sha256(repr(content).encode()).hexdigest() for name, content in contents.items()}
+    return {"data_sha256": dataset.checksum(), **sums}
+
+
+@torch.no_grad()
+def _rounded_logits(network: nn.Module, input_shape: tuple[int, ...]) -> list[list[int]]:
+    """A network's logits for four fixed inputs, in thousandths of the largest one.
+
+    They are computed in float64 and rounded, so that the last bits of a machine's arithmetic do not matter.
+    """
+    inputs = torch.arange(4 * math.prod(input_shape), dtype=torch.float64).sin().view(4, *input_shape)
+    logits = network.double().eval()(inputs)
+    return (1000 * logits / logits.abs().max()).nan_to_num().round().long().tolist()
 
 
 def stack_shape(config: RunConfig) -> str:
@@ -74,10 +93,54 @@ def check(config: RunConfig) -> None:
     if config.rewind_iteration >= iterations:
         raise ConfigError(f"rewind_iteration = {config.rewind_iteration}: a training has {iterations} iterations")
     network = build(config)
+    _check_parameters(config, network)
     pruning_plan(config, network)
     _check_start(config, network)
     _check_logits(config, network.eval(), dataset)
+    last_batch = (n - 1) % config.batch_size + 1
+    _check_gradient(config, network.train(), dataset.train_x[: min(last_batch, 2)])
     _check_teacher(config, dataset)
+
+
+def _check_parameters(config: RunConfig, network: nn.Module) -> None:
+    """Refuse parameters and buffers that could not be trained, pruned, or stored."""
+
+    def refuse(name: str, why: str) -> NoReturn:
+        raise ConfigError(f"model = {config.model!r}: {name} {why}")
+
+    first_names = dict([*network.named_parameters(), *network.named_buffers()])
+    stored = network.state_dict()
+    for name, part in [
+        *network.named_parameters(remove_duplicate=False),
+        *network.named_buffers(remove_duplicate=False),
+    ]:
+        if name not in first_names:
+            refuse(name, "is shared by two layers, which is not supported")
+        if name not in stored:
+            refuse(name, "is a non-persistent buffer, which cannot be stored and restored")
+        if getattr(part, "_post_accumulate_grad_hooks", None):
+            refuse(name, "has a hook that is called after gradients are accumulated, which is not supported")
+    for name, layer in network.named_modules():
+        if isinstance(layer, WEIGHTED) and "weight" not in dict(layer.named_parameters(recurse=False)):
+            refuse(
+                f"{name}.weight",
+                "is not a parameter itself (as with weight_norm or spectral_norm), and cannot be pruned",
+            )
+        if isinstance(layer, BATCHNORMS) and layer.running_mean is None:
+            refuse(name, "has no running statistics, so that its output for an image depends on the other images")
+
+
+def _check_gradient(config: RunConfig, network: nn.Module, images: torch.Tensor) -> None:
+    """Refuse a network that cannot be trained on ``images``, or has parameters that it does not use."""
+    trained = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
+    try:
+        with torch.random.fork_rng(devices=[]):
+            gradients = torch.autograd.grad(network(images).sum(), list(trained.values()), allow_unused=True)
+    except Exception as error:
+        what = f"model = {config.model!r}: cannot be trained on a batch of {len(images)}"
+        raise ConfigError(f"{what} (batch_size = {config.batch_size}; {error})") from None
+    if unused := [name for name, gradient in zip(trained, gradients, strict=True) if gradient is None]:
+        raise ConfigError(f"model = {config.model!r}: does not use its parameter {unused[0]}")
 
 
 def _check_start(config: RunConfig, network: nn.Module) -> None:

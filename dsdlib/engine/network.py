@@ -21,7 +21,7 @@ class Network:
     Parameters are tensors (runs, *shape) by name, views of a matrix of weights (runs, parameters) whose rows are in the
     order of `torch.nn.utils.parameters_to_vector`. A sequence of linear layers and elementwise activations on flat
     inputs takes any number of runs. Any other module takes one run, and holds its buffers (BatchNorm's running
-    statistics) itself.
+    statistics) itself. ``trained``, (parameters,) bool, says which parameters require a gradient; others are frozen.
     """
 
     def __init__(self, module: nn.Module):
@@ -29,12 +29,17 @@ class Network:
         self.names = [name for name, _ in module.named_parameters()]
         self.shapes = [parameter.shape for parameter in module.parameters()]
         self.sizes = [shape.numel() for shape in self.shapes]
+        self.trained = torch.cat(
+            [torch.full_like(p, p.requires_grad, dtype=torch.bool).flatten() for p in module.parameters()]
+        )
 
     @property
     def stackable(self) -> bool:
         """Whether the network takes more than one run."""
         if type(self.module) is not nn.Sequential or len(list(self.module.children())) < len(self.module):
             return False  # a layer that is used twice is listed once among the children
+        if any(_has_hooks(part) for part in (*self.module.modules(), *self.module.parameters())):
+            return False
         kinds = [type(layer) for layer in self.module]
         flat = all((m.start_dim, m.end_dim) == (1, -1) for m in self.module if isinstance(m, nn.Flatten))
         first = kinds.index(nn.Linear) if nn.Linear in kinds else len(kinds)
@@ -93,8 +98,8 @@ class ModuleTrainer:
         self.module = network.compiled if engine.compiled else network.module
         self.vector = torch.cat([_flat(part[0]) for part in self.weights.values()])
         for parameter, values in zip(network.module.parameters(), self.vector.split(network.sizes), strict=True):
-            parameter.requires_grad_().data = _shaped(values, parameter.shape)
-        mask = torch.cat([_flat(part[0]) for part in network.parameters(masks).values()])
+            parameter.data = _shaped(values, parameter.shape)
+        mask = torch.cat([_flat(part[0]) for part in network.parameters(masks * network.trained).values()])
         self.mask, self.logits = None if mask.all() else mask, None
 
     def used_inputs(self, x: Tensor) -> Tensor:
@@ -117,8 +122,9 @@ class ModuleTrainer:
     def backward(self, gradient: Tensor) -> Tensor:
         """Backward pass: dL/d(parameter vector), given dL/dlogits (1, n, classes) of the last forward pass."""
         parameters = list(self.network.module.parameters())
-        parts = torch.autograd.grad(self.logits, parameters, gradient, materialize_grads=True)
-        return torch.cat([_flat(part) for part in parts])
+        trained = [parameter for parameter in parameters if parameter.requires_grad]
+        parts = iter(torch.autograd.grad(self.logits, trained, gradient, materialize_grads=True))
+        return torch.cat([_flat(next(parts) if p.requires_grad else torch.zeros_like(p)) for p in parameters])
 
     def per_parameter(self, values: Tensor) -> Tensor:
         """One value a run, (runs,), in a shape that broadcasts with the parameter vector."""
@@ -133,6 +139,12 @@ class ModuleTrainer:
 def affine(weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
     """A linear layer of a stack: weights (runs, outputs, inputs), biases (runs, outputs), x (runs, inputs, n)."""
     return torch.bmm(weight, x) if bias is None else torch.baddbmm(bias.unsqueeze(2), weight, x)
+
+
+def _has_hooks(part: nn.Module | nn.Parameter) -> bool:
+    """Whether anything was registered with it that PyTorch calls during a forward or backward pass."""
+    names = "_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks"
+    return any(getattr(part, name, None) for name in names)
 
 
 def _channels_last(part: Tensor, shape: torch.Size) -> bool:

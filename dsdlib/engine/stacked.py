@@ -29,7 +29,7 @@ class StackedTrainer:
         masks_by_name = network.parameters(masks)
         unreachable = self._restrict_to_used(masks_by_name, indices, sparse, whole_images) if sparse else []
         self.index = torch.cat([*(part.flatten() for part in indices.values()), *unreachable])
-        self.vector, mask = weights.flatten()[self.index], masks.flatten()[self.index]
+        self.vector, mask = weights.flatten()[self.index], (masks * network.trained).flatten()[self.index]
         self.mask, self.gradient = None if mask.all() else mask, torch.zeros_like(self.vector)
         self.parts, self.gradients = _views(self.vector, indices), _views(self.gradient, indices)
         for name, layer in self.sparse.items():

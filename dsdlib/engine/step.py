@@ -70,7 +70,8 @@ class Recipe:
 class Step:
     """One step of SGD or Adam for a whole stack, on tensors that keep their addresses, so that a GPU can replay it.
 
-    Masks enter through the learning rates: the rate of a pruned weight is zero, and the weight stays exactly zero.
+    Masks enter through the learning rates: the rate of a pruned weight is zero, and the weight stays exactly zero. The
+    rate of a frozen parameter is zero, too.
     """
 
     def __init__(self, trainer: StackedTrainer | ModuleTrainer, data: TrainingData, recipe: Recipe):

@@ -282,12 +282,12 @@ class Store:
     def set_aside_if_changed(self, config: RunConfig, now: dict[str, str]) -> None:
         """Set aside a run that was trained with other data or another network of the same name, with a warning.
 
-        ``now`` is the run's `dsdlib.engine.build.identity`.
+        ``now`` is the run's `dsdlib.engine.build.identity`. Sums that were not stored then are not compared.
         """
 
         def compare() -> None:
             for entry in self.provenance(config) if self.rows(config) else ():
-                if changed := [name for name, value in now.items() if entry[name] != value]:
+                if changed := [name for name, value in now.items() if entry.get(name, value) != value]:
                     raise Damage(f"{', '.join(changed)} is no longer what it was")
 
         self._unless_damaged(config, compare, None)
