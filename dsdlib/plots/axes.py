@@ -1,20 +1,21 @@
 """Axes: their scales, ticks and labels, and lines of means with intervals on them."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.font_manager import FontProperties
-from matplotlib.ticker import FixedLocator, FuncFormatter, Locator
+from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, Locator
 
 from dsdlib.analysis.intervals import FEWEST_SEEDS, means, unit
 from dsdlib.plots.series import SeriesStyle, series_styles, spoken
 from dsdlib.plots.style import MUTED
 
-# Sparsities that may have a tick, the most important ones first.
-TICKS = (0, 0.9, 0.99, 0.999, 0.9999, 0.5, 0.95, 0.995, 0.9995, 0.8, 0.98, 0.998, 0.9998)
+# Sparsities and numbers of weights that may have a tick, the most important ones first.
+SPARSITIES = (0, 0.9, 0.99, 0.999, 0.9999, 0.5, 0.95, 0.995, 0.9995, 0.8, 0.98, 0.998, 0.9998)
+WEIGHTS = tuple(first * 10**power for first in (1, 3, 2, 5) for power in range(9))
 
 
 def axes(ax: Axes | None) -> Axes:
@@ -61,22 +62,33 @@ def legend_right(ax: Axes, title: str | None = None) -> None:
     ax.legend(title=title, loc="upper left", bbox_to_anchor=(1, 1), alignment="left")
 
 
-class SparsityLocator(Locator):
-    """Ticks at as many of `TICKS` as have room for their labels, the most important ones first."""
+class RoomyLocator(Locator):
+    """Ticks on an x axis at as many of the ``places`` as have room for their labels, the first ones first.
+
+    ``write`` makes a label of a place.
+    """
+
+    def __init__(self, places: Sequence[float], write: Callable[[float], str]) -> None:
+        self.places, self.write = places, write
 
     def __call__(self) -> list[float]:
-        low, high = sorted(self.axis.get_view_interval())
-        return self.tick_values(low, high)
+        return self.tick_values(*sorted(self.axis.get_view_interval()))
 
     def tick_values(self, vmin: float, vmax: float) -> list[float]:
         ax = self.axis.axes
         size = FontProperties(size=plt.rcParams["xtick.labelsize"]).get_size_in_points() * ax.figure.dpi / 72
         kept: dict[float, tuple[float, float]] = {}  # a tick's place and half the width of its label, in pixels
-        for tick in (tick for tick in TICKS if vmin <= tick <= vmax):
-            place, half = ax.transData.transform((tick, 0))[0], (0.3 * len(f"{100 * tick:g}") + 0.25) * size
+        for tick in (tick for tick in self.places if vmin <= tick <= vmax):
+            place, half = ax.transData.transform((tick, 1))[0], (0.3 * len(self.write(tick)) + 0.25) * size
             if all(abs(place - other) >= half + width for other, width in kept.values()):
                 kept[tick] = (place, half)
         return sorted(kept)
+
+
+def _roomy_ticks(ax: Axes, places: Sequence[float], write: Callable[[float], str]) -> None:
+    ax.xaxis.set_major_locator(RoomyLocator(places, write))
+    ax.xaxis.set_minor_locator(FixedLocator([]))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: write(value)))
 
 
 def sparsity_axis(ax: Axes, sparsest: float) -> None:
@@ -86,16 +98,15 @@ def sparsity_axis(ax: Axes, sparsest: float) -> None:
     """
     ax.set_xscale("function", functions=(lambda s: -np.log1p(-np.minimum(s, 1 - 1e-9)), lambda t: -np.expm1(-t)))
     ax.set_xlim(0, sparsest or 0.5)
-    ax.xaxis.set_major_locator(SparsityLocator())
-    ax.xaxis.set_minor_locator(FixedLocator([]))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda s, _: f"{100 * s:g}"))
+    _roomy_ticks(ax, SPARSITIES, lambda sparsity: f"{100 * sparsity:g}")
     ax.set_xlabel("Sparsity (% of prunable weights that are zero)")
 
 
 def weights_axis(ax: Axes) -> None:
-    """An x axis of the weights left, with fewer to the right, for networks of different sizes."""
+    """A logarithmic x axis of the weights left, with fewer to the right, for networks of different sizes."""
     ax.set_xscale("log")
     ax.xaxis.set_inverted(True)
+    _roomy_ticks(ax, WEIGHTS, EngFormatter(sep=""))
     ax.set_xlabel("Prunable weights left")
 
 

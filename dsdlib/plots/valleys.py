@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.patches import Patch
 
 from dsdlib.analysis.curves import CLEAR
 from dsdlib.plots.axes import axes, measure_axis, note_few, sparsity_axis
@@ -70,5 +71,6 @@ def phase_map(phases: pd.DataFrame, by: str, label: str, ax: Axes | None = None)
     names = series_styles(phases[by])
     ax.set_yticks(range(len(values)), [names[value].label for value in values])
     ax.set_ylabel(label)
-    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(PHASE_COLOURS))
+    patches = [Patch(fc=colour, ec=MUTED, lw=0.6, label=phase) for phase, colour in PHASE_COLOURS.items()]
+    ax.legend(handles=patches, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(patches))
     return ax

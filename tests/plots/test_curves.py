@@ -11,7 +11,7 @@ from matplotlib.colors import same_color, to_hex
 from scipy import stats
 
 from dsdlib import plots
-from dsdlib.plots.axes import TICKS
+from dsdlib.plots.axes import SPARSITIES
 
 pytestmark = pytest.mark.usefixtures("closed_figures")
 
@@ -147,6 +147,18 @@ def test_even_steps_of_pruning_are_even_on_the_sparsity_axis():
     assert list(ticks(ax.xaxis).values())[-4:] == ["99.5", "99.8", "99.9", "99.95"]
 
 
+@pytest.mark.parametrize("width", [1.5, 3, 8])
+@pytest.mark.parametrize(("fewest", "most"), [(4_000, 9_000), (300, 266_200), (1, 11_000_000)])
+def test_labels_of_weights_do_not_collide(width, fewest, most):
+    ax = plt.subplots(figsize=(width, 2))[1]
+    plots.weights_axis(ax)
+    ax.set_xlim(most, fewest)
+    found = ticks(ax.xaxis)
+    boxes = [t.get_window_extent() for t in ax.get_xticklabels() if t.get_text() in found.values()]
+    assert len(found) >= (2 if most > 10_000 else 1)
+    assert all(not one.overlaps(other) for one, other in pairwise(boxes))
+
+
 @pytest.mark.parametrize("width", [1.2, 2, 3, 5, 8, 12])
 @pytest.mark.parametrize("sparsest", [0.5, 0.95, 0.99, 0.9998])
 def test_labels_of_ticks_do_not_collide_in_axes_of_any_width(width, sparsest):
@@ -156,7 +168,7 @@ def test_labels_of_ticks_do_not_collide_in_axes_of_any_width(width, sparsest):
     shown = [label for label in ax.get_xticklabels() if label.get_text() in found.values()]
     boxes = [label.get_window_extent() for label in shown]
     assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
-    possible = sum(tick <= sparsest for tick in TICKS)
+    possible = sum(tick <= sparsest for tick in SPARSITIES)
     assert 0 in found and len(found) >= min(possible, width)  # an inch is more than a label needs
 
 
@@ -164,6 +176,10 @@ def test_fewer_weights_are_further_right():
     ax = plt.subplots()[1]
     plots.weights_axis(ax)
     ax.plot([10, 100, 1000], [1, 1, 1])
+    assert ticks(ax.xaxis) == {10: "10", 20: "20", 30: "30", 50: "50", 100: "100", 200: "200", 300: "300"} | {
+        500: "500",
+        1000: "1k",
+    }
     left, middle, right = ax.transData.transform([[w, 1] for w in (1000, 100, 10)])[:, 0]
     assert left < middle < right and middle - left == pytest.approx(right - middle)
 
@@ -356,6 +372,8 @@ def test_the_phase_map_has_a_bar_a_phase():
         assert found[place] == pytest.approx((begin, width))
     for container in ax.containers:
         assert all(same_color(bar.get_facecolor(), plots.PHASE_COLOURS[container.get_label()]) for bar in container)
+    legend_colours = [patch.get_facecolor() for patch in ax.get_legend().get_patches()]
+    assert all(map(same_color, legend_colours, plots.PHASE_COLOURS.values()))  # of phases without a bar as well
     assert ticks(ax.yaxis) == {0: "0%", 1: "20%"} and ax.get_ylabel() == "Label noise"
     assert ax.get_xlim() == pytest.approx((0, 0.95))
 
