@@ -45,8 +45,8 @@ def main(argv: Sequence[str] | None = None, root: Path | None = None) -> int:
         root = root or project_root()
         if arguments.at_once is not None and arguments.at_once < 1:
             raise ValueError(f"--at-once {arguments.at_once}: at least 1")
-        if arguments.minutes is not None and arguments.minutes <= 0:
-            raise ValueError(f"--minutes {arguments.minutes:g}: more than 0")
+        if arguments.minutes is not None and not 0 < arguments.minutes < 1e6:
+            raise ValueError(f"--minutes {arguments.minutes:g}: more than 0 and less than a million")
         changes = {name: yaml.safe_load(value) for name, value in arguments.changes}
         plan = read_profile(root, arguments.profile, arguments.only, changes)
     except (ValueError, SyntaxError, yaml.YAMLError) as refusal:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -17,6 +18,7 @@ import joblib
 import nbformat
 import papermill
 import psutil
+from filelock import FileLock, Timeout
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
@@ -59,7 +61,7 @@ def execute(notebook: Path, parameters: dict[str, Any], folder: Path, out: Order
     live = {"progress_bar": False, "stdout_file": out, "stderr_file": out}
     # Without this, every run begins with a warning about unencrypted messages, which never leave this machine.
     kernel = {"kernel_name": "python3", "language": "python", "extra_arguments": ["--log-level=ERROR"]}
-    with tempfile.TemporaryDirectory(prefix=".running-", dir=folder) as scratch:
+    with tempfile.TemporaryDirectory(prefix=".running-", dir=folder) as scratch, FileLock(Path(scratch) / ".lock"):
         draft = Path(scratch) / notebook.name
         try:
             papermill.execute_notebook(notebook, draft, parameters, **live, **kernel)
@@ -75,6 +77,13 @@ def execute(notebook: Path, parameters: dict[str, Any], folder: Path, out: Order
     return None
 
 
+def remove_abandoned(folder: Path) -> None:
+    """Remove the scratch folders of killed reports, whose locks no process holds."""
+    for scratch in folder.glob(".running-*"):
+        with suppress(Timeout), FileLock(scratch / ".lock", timeout=0):
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
 def alone(notebook: Path) -> bool:
     """Whether a notebook measures time, so that no other may run beside it."""
     return bool(nbformat.read(notebook, as_version=4).metadata.get("dsdlib", {}).get("alone"))
@@ -85,6 +94,7 @@ def execute_all(plan: dict[str, dict[str, Any]], folder: Path, root: Path, at_on
 
     While one notebook starts or draws, another trains. Returns whether all of them succeeded.
     """
+    remove_abandoned(folder)
     paths = {name: root / "notebooks" / f"{name}.ipynb" for name in plan}
     beside = [name for name in plan if not alone(paths[name])]
     with chdir(root):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -44,12 +45,12 @@ def read_whole(path: Path, parse: Callable[[bytes], Any]) -> Any:
     """
     try:
         content = path.read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         if path.is_symlink():
             raise Damage(f"{path.name} is a link to an absent file") from None
-        raise
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from None
     except OSError as error:
-        if error.errno in (errno.EISDIR, errno.ENOTDIR, errno.ELOOP):
+        if error.errno in (errno.EISDIR, errno.ELOOP):
             raise Damage(f"{path.name} is not a file ({error.strerror})") from None
         raise
     try:

@@ -25,6 +25,7 @@ from dsdlib.engine.stack import Stack
 from dsdlib.geometry import between, filter_normalised
 from dsdlib.seeding import torch_generator
 from dsdlib.study.files import Row
+from dsdlib.study.parallel import worker_count
 from dsdlib.study.runs import load_model
 from dsdlib.study.store import Store
 
@@ -143,6 +144,8 @@ def _stored(
 ) -> list[Row]:
     """Rows from the store; if they are absent, they are measured and stored under the run's lock."""
     store = Store(results)
+    if rows := store.measured(run, name):
+        return rows
     with store.locked([run]):
         if not (rows := store.measured(run, name)):
             rows = measure(run, *how, results)
@@ -152,7 +155,7 @@ def _stored(
 
 def _gathered(work: list[Any], jobs: int, name: str, progress: bool) -> pd.DataFrame:
     """The rows of all runs, measured by that many processes."""
-    parts = joblib.Parallel(n_jobs=max(1, min(joblib.effective_n_jobs(jobs), len(work))), return_as="generator")(work)
+    parts = joblib.Parallel(n_jobs=max(1, min(worker_count(jobs), len(work))), return_as="generator")(work)
     show = {"file": sys.stdout, "disable": not progress, "ncols": 90, "unit": "run", "mininterval": 1}
     return pd.DataFrame([row for rows in tqdm(parts, desc=name, total=len(work), **show) for row in rows])
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import platform
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -29,15 +32,32 @@ def hold(folder: Path, keys: Iterable[str], wait: bool = True) -> Iterator[set[s
 
 @contextmanager
 def _acquired(file: Path, wait: bool) -> Iterator[None]:
+    note = file.with_suffix(".holder")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(file, is_singleton=True)
+        outermost = not lock.is_locked
         lock.acquire(timeout=-1 if wait else 0)
+    except Timeout:
+        raise
     except OSError as error:
-        if isinstance(error, Timeout):
-            raise
         raise ConfigError(f"results = {str(file.parents[1])!r}: run {file.stem} cannot be locked ({error})") from None
     try:
+        if outermost:
+            with suppress(OSError):
+                note.write_text(json.dumps({"process": os.getpid(), "host": platform.node()}))
         yield
     finally:
+        if outermost:
+            with suppress(OSError):
+                note.unlink()
         lock.release()
+
+
+def holder(folder: Path, key: str) -> str | None:
+    """The process that holds a run's lock, in words; None if it is not known."""
+    try:
+        note = json.loads((folder / f"{key}.holder").read_text())
+        return f"process {note['process']} on {note['host']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from dsdlib.config import ConfigError, RunConfig
 from dsdlib.engine.build import build, identity, stack_shape
 from dsdlib.study.files import Damage, Row
+from dsdlib.study.retrained import clean_up
 from dsdlib.study.store import Store, best_round
 
 # Runs to be trained, and of each the rounds whose weights are needed (numbers, "dense" or "best"), or "history".
@@ -95,13 +96,14 @@ def sources_first(runs: list[RunConfig]) -> list[list[RunConfig]]:
     return [list(levels[number]) for number in sorted(levels)]
 
 
-def set_aside_changed(store: Store, levels: list[list[RunConfig]]) -> None:
-    """Set aside the runs that were begun with other data or another network than their names stand for today.
+def put_in_order(store: Store, levels: list[list[RunConfig]]) -> None:
+    """Clean up after killed processes, and set aside runs whose data or network have changed under the same name.
 
     Where the data set is absent this cannot be checked, and the runs stay.
     """
     begun = defaultdict(list)
     for config in (config for level in levels for config in level):
+        clean_up(store, config)
         if store.rows(config):
             begun[stack_shape(config)].append(config)
     for group in begun.values():

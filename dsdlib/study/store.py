@@ -12,11 +12,11 @@ from __future__ import annotations
 import json
 import os
 import re
-import warnings
-from collections.abc import Callable, Iterable, Iterator
+import tempfile
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -24,11 +24,11 @@ from torch import Tensor
 
 from dsdlib.config import ConfigError, RunConfig
 from dsdlib.engine.rounds import mark_diverged
+from dsdlib.study.damage import unless_damaged
 from dsdlib.study.files import Damage, Row, load_tensors, read_rows, read_whole, save_tensors, write_rows, write_whole
 from dsdlib.study.locks import hold
 from dsdlib.study.provenance import PROJECT, parse_provenance
 
-T = TypeVar("T")
 WEIGHTS = re.compile(r"round_(\d{3,})\.safetensors")
 ROUNDS, CONFIG, PROVENANCE, REWIND = "rounds.parquet", "config.json", "provenance.json", "rewind.safetensors"
 
@@ -43,15 +43,19 @@ def default_folder() -> Path:
 class Store:
     """Runs on disk, in the folder ``root`` (default: `default_folder`).
 
-    Raises `ConfigError` if the folder cannot be written.
+    Finished runs can be read from a folder that cannot be written.
     """
 
     def __init__(self, root: Path | str | None = None):
-        self.root = Path(root) if root else default_folder()
+        self.root = (Path(root).expanduser() if root else default_folder()).absolute()
+        self.locks = self.root / ".locks"
+
+    def check_writable(self) -> None:
+        """Make the store's folder. Raises `ConfigError` if nothing can be written there."""
         try:
-            (self.root / ".locks").mkdir(parents=True, exist_ok=True)
-            (self.root / ".locks" / f"probe-{os.getpid()}").touch()
-            (self.root / ".locks" / f"probe-{os.getpid()}").unlink()
+            self.locks.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.locks):
+                pass
         except OSError as error:
             raise ConfigError(f"results = {str(self.root)!r}: cannot be written ({error.strerror})") from None
 
@@ -71,7 +75,7 @@ class Store:
         that dies are released.
         """
         configs = list(configs)
-        with hold(self.root / ".locks", {config.key for config in configs}, wait) as held:
+        with hold(self.locks, {config.key for config in configs}, wait) as held:
             yield [config for config in configs if config.key in held]
 
     # Reading ------------------------------------------------------------------------------------------------------
@@ -85,7 +89,7 @@ class Store:
 
     def rows(self, config: RunConfig) -> list[Row]:
         """The rows of the finished rounds. A damaged run is set aside with a warning, and has no rows."""
-        return self._unless_damaged(config, lambda: self._checked_rows(config), [])
+        return unless_damaged(self.root, config.key, lambda: self._checked_rows(config), [])
 
     def _checked_rows(self, config: RunConfig) -> list[Row]:
         folder = self.folder(config)
@@ -107,24 +111,6 @@ class Store:
         if [row.get("round") for row in rows] != list(range(len(rows))) or len(rows) > config.rounds + 1:
             raise Damage(f"{ROUNDS} does not hold the rounds in order")
         return mark_diverged(rows)
-
-    def _unless_damaged(self, config: RunConfig, read: Callable[[], T], otherwise: T, file: str = "") -> T:
-        """Return ``read()``. If it raises `Damage`, the run or only its ``file`` is set aside; returns ``otherwise``.
-
-        Before that the damage is confirmed by a second reading under the run's lock. If another process holds the
-        lock, the run stays where it is: that process is working on it and will find the damage itself.
-        """
-        with suppress(Damage):
-            return read()
-        with self.locked([config], wait=False) as mine:
-            try:
-                return read()
-            except Damage as damage:
-                if mine:
-                    self._set_aside(config, str(damage), file)
-                else:
-                    warnings.warn(f"run {config.key} is in use by another process, and {damage}", stacklevel=4)
-        return otherwise
 
     def complete(self, config: RunConfig) -> bool:
         """Whether all rounds are finished."""
@@ -164,7 +150,7 @@ class Store:
                     load_tensors(file, config.key, round_)
             return all(file.exists() for file in files)
 
-        return self._unless_damaged(config, check, False)
+        return unless_damaged(self.root, config.key, check, False)
 
     def history(self, config: RunConfig) -> list[Row]:
         """A row for each epoch of the finished rounds; none if they were not kept.
@@ -178,7 +164,7 @@ class Store:
                 raise Damage("history.parquet does not hold every epoch of the finished rounds")
             return [row for row in rows if row["round"] < done]
 
-        return self._unless_damaged(config, read, [], "history.parquet")
+        return unless_damaged(self.root, config.key, read, [], "history.parquet")
 
     def kept(self, config: RunConfig) -> set[int | str]:
         """What is stored of a run besides its table: rounds whose weights are kept, and ``history``."""
@@ -196,7 +182,7 @@ class Store:
                 raise Damage(f"{name}.parquet belongs to run {owner}")
             return rows
 
-        return self._unless_damaged(config, read, [], f"{name}.parquet")
+        return unless_damaged(self.root, config.key, read, [], f"{name}.parquet")
 
     def provenance(self, config: RunConfig) -> list[dict[str, Any]]:
         """What the run was trained with: an entry for each time that it was begun or resumed.
@@ -214,7 +200,7 @@ class Store:
         as others may be reading it.
         """
         folder = self.folder(config)
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         for file in () if resume else folder.glob("*.parquet"):
             if file.name != ROUNDS:
                 file.unlink()
@@ -260,25 +246,6 @@ class Store:
         """Store rows that were measured on a run, under a name."""
         write_rows(self.folder(config) / f"{name}.parquet", [{"key": config.key, **row} for row in rows])
 
-    def again(self) -> Store:
-        """The store in which complete runs are retrained for files that they lack, until `adopt` moves them."""
-        return Store(self.root / ".again")
-
-    def adopt(self, config: RunConfig) -> None:
-        """Replace a run by its retrained version, file by file, the table after the weights.
-
-        Meanwhile readers find a complete run, and so does the next call if this process is killed.
-        """
-        folder, fresh = self.folder(config), self.again().folder(config)
-        folder.mkdir(exist_ok=True)
-        last = [ROUNDS, CONFIG, PROVENANCE]
-        files = sorted(fresh.iterdir(), key=lambda file: last.index(file.name) if file.name in last else -1)
-        for file in files:
-            file.replace(folder / file.name)
-        for stale in {file.name for file in folder.iterdir()} - {file.name for file in files}:
-            (folder / stale).unlink()
-        fresh.rmdir()
-
     def set_aside_if_changed(self, config: RunConfig, now: dict[str, str]) -> None:
         """Set aside a run that was trained with other data or another network of the same name, with a warning.
 
@@ -290,15 +257,7 @@ class Store:
                 if changed := [name for name, value in now.items() if entry.get(name, value) != value]:
                     raise Damage(f"{', '.join(changed)} is no longer what it was")
 
-        self._unless_damaged(config, compare, None)
-
-    def _set_aside(self, config: RunConfig, why: str, file: str = "") -> None:
-        """Rename the run's folder, or one ``file`` of it, and warn."""
-        name = f"{config.key}.{file}" if file else config.key
-        number = 1 + sum(1 for _ in self.root.glob(f"{name}.damaged-*"))
-        aside = (self.folder(config) / file).rename(self.root / f"{name}.damaged-{number}")
-        what = "is damaged" if not file else "has a damaged file"
-        warnings.warn(f"run {config.key} {what}: {why}. Set aside as {aside}; it is computed anew.", stacklevel=5)
+        unless_damaged(self.root, config.key, compare, None)
 
 
 def _has_every_epoch(config: RunConfig, rows: list[Row], done: int) -> bool:

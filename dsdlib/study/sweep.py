@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import warnings
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from heapq import heapreplace
@@ -19,13 +19,15 @@ from tqdm import tqdm
 from dsdlib.config import ConfigError, RunConfig
 from dsdlib.engine.build import check, stack_shape, stackable, training_cost
 from dsdlib.engine.device import resolve_device, resolve_engine
-from dsdlib.study.runs import WORDS, set_aside_changed, sources_first, still_wanted
+from dsdlib.study.locks import holder
+from dsdlib.study.parallel import worker_count
+from dsdlib.study.runs import WORDS, put_in_order, sources_first, still_wanted
 from dsdlib.study.store import Store
 from dsdlib.study.worker import Task, train_stack
 
 
 def sweep(
-    runs: Iterable[RunConfig],
+    runs: Iterable[RunConfig] | RunConfig,
     *,
     jobs: int = 1,
     device: str = "auto",
@@ -37,26 +39,29 @@ def sweep(
 ) -> pd.DataFrame:
     """Train the runs that are not in the store yet. Returns the tidy table of all runs, a row a run and round.
 
-    ``jobs`` worker processes (−1: one a core) with one thread each train stacks of at most ``stack_size`` runs;
-    joblib's `parallel_config` can send them elsewhere. The ``engine`` is ``plain``, all in float32, ``fast`` (bfloat16
-    activations and compiled code for convolutional networks; CUDA graphs on a GPU), or ``auto``: fast on a GPU and
-    plain on a CPU. ``keep`` names what must be stored besides: rounds whose weights stay (numbers, ``dense``,
-    ``best``), and ``history``, the measures after every epoch; a finished run that lacks them is retrained. If the
-    process is killed, the same call resumes after the last finished rounds. Finished runs are read even if their data
-    set is absent, and need no teacher and no start. Raises `ConfigError` before any training if a run is impossible.
+    ``jobs`` worker processes (−1: one a core, the most there can be) with one thread each train stacks of at most
+    ``stack_size`` runs; joblib's `parallel_config` can send them elsewhere. The ``engine`` is ``plain``, all in
+    float32, ``fast`` (bfloat16 activations and compiled code for convolutional networks; CUDA graphs on a GPU), or
+    ``auto``: fast on a GPU and plain on a CPU. ``keep`` names what must be stored besides: rounds whose weights stay
+    (numbers, ``dense``, ``best``), and ``history``, the measures after every epoch; a finished run that lacks them is
+    retrained. If the process is killed, the same call resumes after the last finished rounds. Finished runs are read
+    even if their data set is absent, and need no teacher and no start. Raises `ConfigError` before any training if a
+    run is impossible.
     """
-    runs, keep, target = list(dict.fromkeys(runs)), set(keep), resolve_device(device)
-    speed = resolve_engine(engine, target)
-    _check_options(jobs, stack_size, keep)
+    runs, keep, target = _checked_runs(runs), _checked_keep(keep), resolve_device(device)
+    speed, workers = resolve_engine(engine, target), worker_count(jobs)
+    _check_stack_size(stack_size)
     store, levels = Store(results), sources_first(runs)
-    set_aside_changed(store, levels)
+    put_in_order(store, levels)
     wanted = still_wanted(store, levels, runs, keep)
+    if wanted:
+        store.check_writable()
     for config in {config.vary(seed=0): config for config in wanted}.values():
         check(config)
     task = Task(wanted, store.root, str(target), speed)
     with _progress(store, [*runs, *(config for config in wanted if config not in runs)], progress):
         for level in levels:
-            _train_level([config for config in level if config in wanted], task, jobs, stack_size)
+            _train_level([config for config in level if config in wanted], task, workers, stack_size, progress)
     table = store.table(runs)
     _warn_of_diverged(table)
     return table
@@ -70,28 +75,51 @@ def _warn_of_diverged(table: pd.DataFrame) -> None:
         warnings.warn(f"run {row.key} diverged in round {row.round} (lr = {row.lr})", stacklevel=3)
 
 
-def _check_options(jobs: int, stack_size: int, keep: set[int | str]) -> None:
-    if not (type(jobs) is type(stack_size) is int and stack_size >= 1 and (jobs >= 1 or jobs == -1)):
-        raise ConfigError(f"stack_size = {stack_size!r}, jobs = {jobs!r}: whole numbers from 1, or jobs = -1")
-    if odd := [r for r in keep if r not in (*WORDS, "history") and not (isinstance(r, int) and r >= 0)]:
+def _checked_runs(runs: Iterable[RunConfig] | RunConfig) -> list[RunConfig]:
+    """The runs, each once; a single run counts as a list of one."""
+    runs = [runs] if isinstance(runs, RunConfig) else runs
+    runs = list(runs) if isinstance(runs, Iterable) else [runs]
+    if odd := [run for run in runs if not isinstance(run, RunConfig)]:
+        raise ConfigError(f"runs: {odd[0]!r} is not a RunConfig")
+    return list(dict.fromkeys(runs))
+
+
+def _checked_keep(keep: Iterable[int | str]) -> set[int | str]:
+    if isinstance(keep, str) or not isinstance(keep, Iterable):
+        raise ConfigError(f"keep = {keep!r}: a list, such as ['best', 3, 'history']")
+    keep = list(keep)
+    if odd := [r for r in keep if not (r in (*WORDS, "history") if isinstance(r, str) else type(r) is int and r >= 0)]:
         raise ConfigError(f"keep = {odd}: unknown; allowed: dense, best, numbers of rounds from 0, history")
+    return set(keep)
 
 
-def _train_level(pending: list[RunConfig], task: Task, jobs: int, stack_size: int) -> None:
+def _check_stack_size(stack_size: int) -> None:
+    if type(stack_size) is not int or stack_size < 1:
+        raise ConfigError(f"stack_size = {stack_size!r}: a whole number from 1")
+
+
+def _train_level(pending: list[RunConfig], task: Task, workers: int, stack_size: int, progress: bool) -> None:
     """Train runs that do not need each other; last of all, wait for those that other processes are training."""
     for wait in (False, True):
-        stacks = _stacks(pending, jobs, stack_size)
+        if wait and progress:
+            _tell_whom_it_waits_for(pending, Store(task.root))
+        stacks = _stacks(pending, workers, stack_size)
         work = (joblib.delayed(train_stack)(stack, task, wait) for stack in stacks)
-        skipped = joblib.Parallel(n_jobs=max(1, min(joblib.effective_n_jobs(jobs), len(stacks))))(work)
+        skipped = joblib.Parallel(n_jobs=max(1, min(workers, len(stacks))))(work)
         pending = [config for configs in skipped for config in configs]
 
 
-def _stacks(pending: list[RunConfig], jobs: int, stack_size: int) -> list[list[RunConfig]]:
+def _tell_whom_it_waits_for(pending: list[RunConfig], store: Store) -> None:
+    holders = Counter(found for config in pending if (found := holder(store.locks, config.key)))
+    for found, count in holders.items():
+        tqdm.write(f"waiting for {count} run{'s' * (count != 1)} that {found} is training", file=sys.stdout)
+
+
+def _stacks(pending: list[RunConfig], workers: int, stack_size: int) -> list[list[RunConfig]]:
     """Runs of one shape together, the longest stacks first: as few stacks as keep every worker busy to the end."""
     groups = defaultdict(list)
     for config in pending:
         groups[stack_shape(config)].append(config)
-    workers = joblib.effective_n_jobs(jobs)
     cost = {shape: training_cost(group[0]) for shape, group in groups.items()}
     largest = {shape: stack_size if stackable(group[0]) else 1 for shape, group in groups.items()}
     share = sum(cost[shape] * len(group) for shape, group in groups.items()) / workers

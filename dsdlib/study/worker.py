@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
+import time
 import warnings
 from collections import defaultdict
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -18,6 +21,7 @@ from dsdlib.engine.rounds import mark_diverged, run_rounds
 from dsdlib.engine.stack import Stack, State
 from dsdlib.study.files import Row
 from dsdlib.study.provenance import describe_machine
+from dsdlib.study.retrained import adopt, again
 from dsdlib.study.runs import Wanted, check_fit, first_round, is_finished, load_model
 from dsdlib.study.store import Store
 
@@ -37,18 +41,29 @@ def train_stack(configs: list[RunConfig], task: Task, wait: bool) -> list[RunCon
 
     Without ``wait`` these are the runs that another process is training.
     """
-    _stop_if_orphaned()
+    _end_with_parent(os.getpid())
     store, device = Store(task.root), torch.device(task.device)
     with store.locked(configs, wait) as mine, settings(device, task.engine):
         _train(mine, task, store)
     return [config for config in configs if config not in mine]
 
 
-def _stop_if_orphaned() -> None:
-    """End a worker whose sweep was killed; it would otherwise work on everything that is queued."""
-    parent = multiprocessing.parent_process()
-    if parent is not None and os.getppid() != parent.pid:
+@cache
+def _end_with_parent(process: int) -> None:
+    """In a worker process, start a thread that ends it within a second of the death of the process that started it.
+
+    Otherwise the worker would go on with all that is queued and keep the locks of its runs. The result is cached by the
+    number of the process, so that there is one thread.
+    """
+    if (parent := multiprocessing.parent_process()) is None:
+        return
+
+    def watch() -> None:
+        while os.getppid() == parent.pid:
+            time.sleep(1)
         os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _train(configs: list[RunConfig], task: Task, store: Store) -> None:
@@ -63,19 +78,19 @@ def _train(configs: list[RunConfig], task: Task, store: Store) -> None:
         if not is_finished(store, config, task.wanted[config]):
             place = store
             if store.complete(config):
-                place = store.again()
+                place = again(store)
                 place.set_aside_if_changed(config, identity(config))
             groups[place is not store, first_round(place, config, task.wanted[config])].append(config)
-    for (again, first), group in groups.items():
+    for (retrained, first), group in groups.items():
         try:
-            _train_group(group, first, task, store, store.again() if again else store)
+            _train_group(group, first, task, store, again(store) if retrained else store)
         except (RuntimeError, MemoryError) as error:
             if not _out_of_memory(error):
                 raise
             _halve(group, error, task, store)
         else:
-            for config in group if again else ():
-                store.adopt(config)
+            for config in group if retrained else ():
+                adopt(store, config)
 
 
 def _out_of_memory(error: BaseException) -> bool:
@@ -145,7 +160,6 @@ class _Recorder:
             self.rows[config] = mark_diverged([*self.rows[config], row])
             kept = self.wanted[config], self.histories.get(config)
             self.place.save_round(config, self.rows[config], self.stack.tensors(state, run), *kept)
-        _stop_if_orphaned()
 
     def save_epoch(self, round_: int, epoch: int, runs: list[int], rows: list[Row]) -> None:
         for run, row in zip(runs, rows, strict=True):

@@ -228,7 +228,10 @@ def test_what_waits_for_its_turn_is_kept_in_order(capsys: pytest.CaptureFixture[
     [
         (["tiny", "-p", "lr", "1"], "", "-p: no notebook here takes 'lr'"),
         (["tiny", "--at-once", "0"], "", "--at-once 0: at least 1"),
-        (["tiny", "--minutes", "-1"], "", "--minutes -1: more than 0"),
+        *(
+            (["tiny", "--minutes", text], "", f"--minutes {text}: more than 0 and less")
+            for text in ("-1", "nan", "inf")
+        ),
         (["huge"], "", "unknown profile 'huge'; the profiles are: tiny"),
         (["tiny", "--only", "03"], "", "'03' is not in 'tiny', which has: 01_valley, 02_bare"),
         (["tiny"], "lr: 1", "02_bare.yaml: unknown parameter 'lr'; 02_bare takes: nothing"),

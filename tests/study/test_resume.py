@@ -1,22 +1,25 @@
 """Stopped and killed sweeps are resumed; complete runs are retrained beside the old ones; processes share a store."""
 
-import json
 import os
+import platform
 import random
 import signal
 import subprocess
 import sys
 import time
 import warnings
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import joblib
 import psutil
 import pytest
 import torch
 from torch.nn.utils import parameters_to_vector
 
-from dsdlib import RunConfig, load_history, load_model, sweep
+from dsdlib import RunConfig, load_history, sweep
 from dsdlib.study.files import write_whole
 from dsdlib.study.store import Store
 
@@ -162,7 +165,8 @@ def start(runs: list[RunConfig], jobs: int, store: Path) -> subprocess.Popen:
     script.write_text(SCRIPT)
     lines.write_text("\n".join(run.model_dump_json() for run in runs))
     command = [sys.executable, script, lines, str(jobs), store]
-    return subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL)
+    with (store.parent / "said").open("w") as said:
+        return subprocess.Popen(command, start_new_session=True, stdout=said)
 
 
 @pytest.mark.parametrize(
@@ -196,18 +200,45 @@ def test_killed_a_sweep_goes_on_to_the_same_table(
     assert not list(results.glob("*damaged*"))
 
 
-def test_workers_do_not_outlive_their_sweep_by_more_than_a_round(slow: RunConfig, results: Path) -> None:
-    runs = slow.vary(epochs=60, rounds=9).grid(seed=[0, 1, 2, 3])
-    store, process = Store(results), start(runs, 2, results)
-    while sum(store.rounds_done(run) for run in runs) < 2:
-        assert process.poll() is None, "it ended before it could be killed"
-        time.sleep(0.01)
-    workers = psutil.Process(process.pid).children(recursive=True)
-    os.kill(process.pid, signal.SIGKILL)  # the sweep alone
-    process.wait()
-    gone, alive = psutil.wait_procs(workers, timeout=60)
-    assert len(gone) >= 2 and not alive
-    assert sum(store.rounds_done(run) for run in runs) < len(runs) * 10
+def wait_until(happened: Callable[[], bool], process: subprocess.Popen) -> None:
+    while not happened():
+        assert process.poll() is None, "it ended before that happened"
+        time.sleep(0.05)
+
+
+@pytest.mark.skipif(joblib.cpu_count() < 2, reason="needs two worker processes")
+@pytest.mark.parametrize("busy", ["training", "waiting for locks"])
+def test_workers_end_within_seconds_of_their_sweep_and_give_their_locks_back(
+    busy: str, slow: RunConfig, results: Path
+) -> None:
+    runs = slow.vary(epochs=100_000).grid(seed=[0, 1, 2, 3])  # a round takes many minutes
+    store = Store(results)
+    with store.locked(runs) if busy == "waiting for locks" else nullcontext():
+        process = start(runs, 2, results)
+        sweep_process = psutil.Process(process.pid)
+        if busy == "training":
+            wait_until(lambda: len(list(results.glob("*/provenance.json"))) == 4, process)
+        else:
+            wait_until(lambda: "waiting for 4 runs" in (results.parent / "said").read_text(), process)
+        workers = sweep_process.children(recursive=True)
+        os.kill(process.pid, signal.SIGKILL)  # the sweep alone
+        process.wait()
+        gone, alive = psutil.wait_procs(workers, timeout=5)
+        assert len(gone) >= 2 and not alive
+    with store.locked(runs, wait=False) as mine:
+        assert mine == runs
+
+
+def test_a_sweep_that_waits_says_for_whom(slow: RunConfig, results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first, second = runs = slow.vary(rounds=1, epochs=400).grid(seed=[0, 1])
+    process = start(runs, 1, results)
+    wait_until(lambda: (results / second.key / "provenance.json").exists(), process)
+    sweep(runs, progress=True)
+    said = capsys.readouterr().out
+    assert f"waiting for 2 runs that process {process.pid} on {platform.node()} is training" in said
+    assert process.wait() == 0
+    sweep([first], progress=True)
+    assert capsys.readouterr().out == ""
 
 
 def test_two_processes_may_sweep_the_same_runs_at_once(
@@ -219,85 +250,3 @@ def test_two_processes_may_sweep_the_same_runs_at_once(
     table = sweep(runs, progress=False)
     assert stacks == []
     alike(table, sweep(runs, results=tmp_path / "undisturbed", progress=False))
-
-
-# Complete runs, trained again ---------------------------------------------------------------------------------------
-
-
-def again(results):
-    return [path.name for path in (results / ".again").iterdir() if path.name != ".locks"]
-
-
-def test_a_complete_run_stays_as_it_is_until_it_has_been_trained_again(tiny, results, monkeypatch, alike):
-    """Another notebook may be reading it; what was kept of it before is kept again."""
-    run = tiny.vary(rounds=3)
-    table, store = swept(run, keep=[1, "history"]), Store(results)
-    history, seen = load_history([run]), []
-    real = Store.save_round
-
-    def watched(self, *arguments):
-        seen.append((len(store.rows(run)), store.tensors(run, 1).keys(), len(store.history(run))))
-        return real(self, *arguments)
-
-    monkeypatch.setattr(Store, "save_round", watched)
-    alike(swept(run, keep=[2]), table)
-    assert len(seen) == 4 and {(rows, epochs) for rows, _, epochs in seen} == {(4, 4)}
-    assert {1, 2} <= store.kept(run) and "history" in store.kept(run)
-    alike(load_history([run]), history)
-    assert again(results) == []
-
-
-def test_a_run_stopped_while_it_is_trained_again_goes_on_and_keeps_the_old_one_meanwhile(
-    tiny, results, stacks, alike, stop_after
-):
-    run = tiny.vary(rounds=3)
-    table = swept(run, keep=())
-    stop_after(2, results, run, keep=[1])
-    alike(swept(run, keep=()), table)  # nothing is wanted that it lacks
-    stacks.clear()
-    alike(swept(run, keep=[1]), table)
-    assert 1 in Store(results).kept(run)
-
-
-@pytest.mark.parametrize("moved", [0, 1, 3, 5])
-def test_a_kill_while_a_run_takes_the_old_ones_place_loses_nothing(moved, tiny, results, stacks, monkeypatch, alike):
-    """Killed after so many of its files were moved."""
-    run = tiny.vary(rounds=3)
-    table = swept(run, keep=())
-    real, done = Path.replace, []
-
-    def replace(self, target):
-        if self.parent.parent.name == ".again" and not self.name.endswith(".part"):
-            if len(done) == moved:
-                raise Stop
-            done.append(self)
-        return real(self, target)
-
-    with monkeypatch.context() as patch, pytest.raises(Stop):
-        patch.setattr(Path, "replace", replace)
-        swept(run, keep=[1, "history"])
-    alike(sweep([run], progress=False), table)
-    stacks.clear()
-    alike(swept(run, keep=[1, "history"]), table)
-    store = Store(results)
-    assert {1, "history"} <= store.kept(run)
-    assert len(load_history([run])) == 4
-    assert load_model(run, 1) is not None
-
-
-def test_what_was_begun_again_with_other_data_is_not_gone_on_with(tiny, results, stop_after):
-    run = tiny.vary(rounds=3)
-    swept(run, keep=())
-    stop_after(2, results, run, keep=[1])
-    file = results / ".again" / run.key / "provenance.json"
-    file.write_text(json.dumps([json.loads(file.read_text())[0] | {"data_sha256": "another"}]))
-    with pytest.warns(UserWarning, match="data_sha256 is no longer what it was"):
-        swept(run, keep=[1])
-    assert 1 in Store(results).kept(run)
-
-
-def test_a_run_that_goes_on_keeps_what_was_kept_of_it(tiny, results, stop_after):
-    run = tiny.vary(rounds=3)
-    stop_after(3, results, run, keep=[1, "history"])
-    swept(run, keep=())
-    assert {1, "history"} <= Store(results).kept(run)

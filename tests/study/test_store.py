@@ -4,20 +4,22 @@ import errno
 import itertools
 import os
 import random
+import re
 import resource
 import shutil
+import tempfile
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
 
-from dsdlib import ConfigError, RunConfig, load_model, sweep
+from dsdlib import ConfigError, RunConfig, load_history, load_model, sweep
 from dsdlib.study.files import save_tensors, write_rows
 from dsdlib.study.store import REWIND, Store, best_round
 
@@ -144,13 +146,17 @@ def test_a_file_or_a_dangling_link_in_the_folders_place_is_named(kind: str, tiny
     assert (results / f"{tiny.key}.damaged-1").is_symlink() == (kind == "link")
 
 
-@pytest.mark.parametrize("name", ["round_abc.safetensors", "round_1.safetensors", "round_000 (copy).safetensors"])
-def test_a_file_that_no_round_has_does_no_harm(name: str, run: RunConfig, stopped: Path, results: Path) -> None:
+@pytest.mark.parametrize("name", ["round_abc.safetensors", "round_1.safetensors", "round_[0] (copy).safetensors"])
+def test_a_file_that_belongs_to_no_round_is_set_aside_by_itself(
+    name: str, run: RunConfig, stopped: Path, results: Path
+) -> None:
     shutil.copytree(stopped, results)
     (results / run.key / name).write_text("mine")
-    assert len(sweep([run], keep=["best"], progress=False)) == 5
-    with pytest.raises(FileNotFoundError, match=r"weights are kept of rounds \[0, "):
-        load_model(run, min(set(range(5)) - Store(results).kept(run)))
+    message = re.escape(f"run {run.key} has a damaged file: {name} is no file of a run")
+    assert Store(results).kept(run) <= {0, 1, 2}
+    with pytest.warns(UserWarning, match=message):
+        assert len(sweep([run], keep=["best"], progress=False)) == 5
+    assert (results / f"{run.key}.{name}.damaged-1").read_text() == "mine" and (results / run.key).is_dir()
 
 
 @pytest.mark.parametrize(
@@ -185,9 +191,11 @@ def test_a_mask_that_is_absent_is_named(run: RunConfig, stopped: Path, results: 
         sweep([run], progress=False)
 
 
-def test_a_second_damaged_run_takes_the_next_number(run: RunConfig, finished: Path, results: Path) -> None:
+def test_the_next_damaged_run_takes_the_next_number(run: RunConfig, finished: Path, results: Path) -> None:
     shutil.copytree(finished, results)
-    for number in (1, 2):
+    for number in (1, 2, 3):
+        if number == 3:
+            shutil.rmtree(results / f"{run.key}.damaged-1")
         (results / run.key / "rounds.parquet").write_bytes(b"")
         with pytest.warns(UserWarning, match=rf"{run.key}\.damaged-{number}; it is computed anew"):
             sweep([run], progress=False)
@@ -283,7 +291,7 @@ def test_no_error_of_the_system_is_taken_for_damage(
 
 
 def test_a_run_whose_folder_was_only_just_made_is_not_damaged(run: RunConfig, results: Path) -> None:
-    Store(results).folder(run).mkdir()
+    Store(results).folder(run).mkdir(parents=True)
     assert Store(results).rows(run) == [] and Store(results).rounds_done(run) == 0
 
 
@@ -292,6 +300,97 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, tiny: RunConfi
     for folder in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(ConfigError, match=f"results = '{folder}': cannot be written"):
             sweep([tiny], results=folder, progress=False)
+
+
+@contextmanager
+def without_rights(folder: Path) -> Iterator[None]:
+    """As a user who may read everything in a folder and write nothing."""
+    paths = [folder, *folder.rglob("*")]
+    for path in paths:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    me = os.geteuid()
+    if me == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(me)
+        for path in paths:
+            path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+@pytest.fixture
+def public(finished: Path, run: RunConfig) -> Iterator[Path]:
+    """A copy of the finished store, with a history, in a folder that every user may enter."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    sweep([run], keep=["history"], results=folder, progress=False)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def test_a_finished_store_can_be_read_where_nothing_can_be_written(run: RunConfig, public: Path) -> None:
+    table, history = sweep([run], results=public, progress=False), load_history([run], public)
+    (public / run.key / "rounds.parquet.part").touch()
+    with without_rights(public):
+        pd.testing.assert_frame_equal(sweep([run], keep=["history"], results=public, progress=False), table)
+        pd.testing.assert_frame_equal(load_history([run], public), history)
+        assert load_model(run, "best", public)
+        with pytest.raises(ConfigError, match=f"results = '{public}': cannot be written"):
+            sweep([run.vary(seed=9)], results=public, progress=False)
+
+
+def test_damage_where_nothing_can_be_written_is_named(run: RunConfig, public: Path) -> None:
+    (public / run.key / "rounds.parquet").write_bytes(b"")
+    message = f"run {run.key} is damaged: rounds.parquet cannot be read .*cannot be set aside: .*Permission denied"
+    with without_rights(public), pytest.raises(ConfigError, match=message):
+        sweep([run], results=public, progress=False)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs another user")
+def test_another_users_lock_is_named(run: RunConfig, public: Path) -> None:
+    other = run.vary(seed=9)
+    for path in (public, public / ".locks"):
+        path.chmod(0o777)
+    with Store(public).locked([other]):
+        pass
+    os.seteuid(65534)
+    try:
+        with pytest.raises(ConfigError, match=f"run {other.key} cannot be locked .*Permission denied"):
+            sweep([other], results=public, progress=False)
+    finally:
+        os.seteuid(0)
+
+
+def test_a_folder_named_like_a_lock_is_named(tiny: RunConfig, results: Path) -> None:
+    (results / ".locks" / f"{tiny.key}.lock").mkdir(parents=True)
+    with pytest.raises(ConfigError, match=f"run {tiny.key} cannot be locked .*directory"):
+        sweep([tiny], progress=False)
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077])
+def test_files_have_the_permissions_of_the_umask(mask: int, run: RunConfig, results: Path) -> None:
+    before = os.umask(mask)
+    try:
+        sweep([run], keep=["history"], progress=False)
+    finally:
+        os.umask(before)
+    assert {file.stat().st_mode & 0o777 for file in (results / run.key).iterdir()} == {0o666 & ~mask}
+
+
+def test_stores_are_checked_at_once_by_processes_of_one_number(results: Path) -> None:
+    """In two containers, processes may have the same number."""
+    with ThreadPoolExecutor(4) as threads:
+        for checked in [threads.submit(Store(results).check_writable) for _ in range(400)]:
+            checked.result()
+    assert list((results / ".locks").iterdir()) == []
+
+
+def test_the_users_folder_is_understood(tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    sweep([tiny], results="~/x", progress=False)
+    assert (tmp_path / "x" / tiny.key).is_dir() and not (tmp_path / "~").exists()
 
 
 def test_results_go_where_the_environment_says(tiny: RunConfig, results: Path) -> None:

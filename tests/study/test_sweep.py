@@ -180,7 +180,15 @@ def test_an_impossible_run_is_refused_before_any_training(
     [
         ({"jobs": 0}, "jobs = 0"),
         ({"stack_size": 0}, "stack_size = 0"),
-        ({"jobs": 2.5}, "jobs = 2.5: whole numbers"),
+        ({"stack_size": True}, "stack_size = True: a whole number from 1"),
+        ({"jobs": 2.5}, "jobs = 2.5: a whole number"),
+        ({"jobs": True}, "jobs = True: a whole number"),
+        ({"jobs": -2}, "jobs = -2: a whole number from 1, or -1"),
+        ({"keep": None}, "keep = None: a list"),
+        ({"keep": 3}, "keep = 3: a list"),
+        ({"keep": "best"}, "keep = 'best': a list"),
+        ({"keep": [True]}, r"keep = \[True\]: unknown"),
+        ({"keep": [[1]]}, r"keep = \[\[1\]\]: unknown"),
         ({"keep": ["bset"]}, "keep = \\['bset'\\]: unknown; allowed: dense, best"),
         ({"device": "abacus"}, "device = 'abacus': not on this machine; allowed: auto, cpu"),
         ({"device": "cuda"}, "device = 'cuda': not on this machine"),
@@ -192,6 +200,18 @@ def test_impossible_options_are_refused(options: dict[str, Any], message: str, t
     with pytest.raises(ConfigError, match=message):
         sweep([tiny], **options)
     assert not results.exists()
+
+
+@pytest.mark.parametrize("runs", [None, 3, "digits", [{"seed": 1}], [None], {"seed": 1}])
+def test_what_is_no_run_is_refused(runs: Any, results: Path) -> None:
+    with pytest.raises(ConfigError, match=r"runs: .* is not a RunConfig"):
+        sweep(runs)
+    assert not results.exists()
+
+
+def test_a_single_run_is_a_list_of_one(tiny: RunConfig) -> None:
+    assert sweep(tiny, progress=False)["key"].unique().tolist() == [tiny.key]
+    assert sweep((run for run in [tiny]), progress=False)["round"].tolist() == [0, 1, 2]
 
 
 # Data and networks of the user's own --------------------------------------------------------------------------------
