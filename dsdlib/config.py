@@ -69,6 +69,9 @@ class RunConfig(BaseModel):
     schedule: Literal["iterative", "one_shot"] = Field("iterative", description="one_shot: of the dense network")
     retraining: Literal["lr_rewinding", "weight_rewinding", "finetune", "reinit"] = "lr_rewinding"
     rewind_iteration: int = Field(0, ge=0, description="where weight rewinding goes back to")
+    control: Literal["none", "dense"] = Field(
+        "none", description="dense: never pruned, but trained as long, round by round, as the pruned run"
+    )
 
     start: RunConfig | None = Field(None, description="another run, whose weights this one begins with, none pruned")
     start_round: Literal["dense", "best"] | Annotated[int, Field(ge=0)] = "dense"

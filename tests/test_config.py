@@ -54,6 +54,7 @@ OTHERWISE: dict[str, dict[str, Any]] = {
     "schedule": {"schedule": "one_shot"},
     "retraining": {"retraining": "finetune"},
     "rewind_iteration": {"retraining": "weight_rewinding", "rewind_iteration": 1},
+    "control": {"control": "dense"},
     "initialisation": {"initialisation": "he2022"},
     "amount_of": {"amount_of": "all_weights"},
     "start": {"start": {}},

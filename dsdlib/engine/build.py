@@ -20,7 +20,7 @@ from dsdlib.noise import confusions, labels_for
 from dsdlib.pruning import plan
 
 # Runs of one stack may differ in these fields only.
-PER_RUN = {"seed", "noise_kind", "noise_rate", "noise_labels", "lr", "weight_decay"}
+PER_RUN = {"seed", "noise_kind", "noise_rate", "noise_labels", "lr", "weight_decay", "control"}
 PER_RUN |= {"criterion", "schedule", "start", "start_round", "teacher", "teacher_round", "alpha", "temperature"}
 
 

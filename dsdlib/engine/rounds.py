@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from dsdlib.calibration import calibration_error
+from dsdlib.config import RunConfig
 from dsdlib.cost import training_flops
 from dsdlib.engine.loop import evaluate, score_columns
 from dsdlib.engine.network import Forward
@@ -78,10 +79,15 @@ def measure(stack: Stack, state: State, round_: int) -> list[Row]:
     if state.untrained is not None:
         columns["pruned_test_accuracy"] = state.untrained
     columns |= entropy_columns(states) | _distances(stack, state) | _costs(stack, state, round_)
-    left = stack.remaining[round_]
+    rows = zip(stack.configs, _by_run(columns, len(stack.configs)), strict=True)
+    return [mark_diverged([{"round": round_, **_sparsity(stack, config, round_), **row}])[0] for config, row in rows]
+
+
+def _sparsity(stack: Stack, config: RunConfig, round_: int) -> Row:
+    """The number of prunable weights left, and the share of those counted that are pruned."""
+    left = stack.remaining[0 if config.control == "dense" else round_]
     counted, total = left + stack.spared, stack.remaining[0] + stack.spared
-    fixed = {"round": round_, "sparsity": 1 - counted / total, "remaining_weights": left}
-    return [mark_diverged([{**fixed, **row}])[0] for row in _by_run(columns, len(stack.configs))]
+    return {"sparsity": 1 - counted / total, "remaining_weights": left}
 
 
 def measure_epoch(stack: Stack, runs: list[int], forward: Forward) -> list[Row]:

@@ -148,14 +148,20 @@ class Stack:
         return Recipe(*fixed, **values, optimizer=c.optimizer, first_step=first_step)
 
     def prune(self, state: State, round_: int) -> State:
-        """The previous round's network, or the dense one if pruning is one-shot, with the round's weights left."""
-        one_shot = torch.tensor([[config.schedule == "one_shot"] for config in self.configs], device=self.device)
+        """The previous round's network, or the dense one if pruning is one-shot, with the round's weights left.
+
+        A run with a dense control keeps all its weights.
+        """
+        one_shot, dense = (
+            torch.tensor([[getattr(config, name) == value] for config in self.configs], device=self.device)
+            for name, value in (("schedule", "one_shot"), ("control", "dense"))
+        )
         weights = torch.where(one_shot, self.dense.weights, state.weights)
         masks = state.masks.masked_fill(one_shot, 1.0)
         buffers = self.dense.buffers if one_shot.all() else state.buffers
         scores = self.scores(State(weights, masks, buffers), round_)
         for group, count in zip(self.groups, self.keep[round_], strict=True):
-            masks = prune(scores, masks, group, count)
+            masks = prune(scores, masks, group, count).masked_fill(dense, 1.0)
         self.network.set_buffers(buffers)
         measures = score_columns(self.network.forward_function(weights * masks), {"test": self.tests()})
         return State(weights, masks, buffers, measures["test_accuracy"])

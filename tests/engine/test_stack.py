@@ -284,6 +284,36 @@ def test_a_run_with_a_start_trains_all_its_weights_from_it_and_rewinds_to_it(con
             assert torch.equal(rewound.buffers[name], buffer) is (steps == 0)
 
 
+# Never pruned -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("schedule", ["iterative", "one_shot"])
+@pytest.mark.parametrize("retraining", ["lr_rewinding", "weight_rewinding", "finetune", "reinit"])
+@BOTH
+def test_a_dense_control_is_trained_as_long_as_its_pruned_run_and_never_pruned(
+    config, retraining, schedule, train_rounds, starts
+):
+    run = config.vary(retraining=retraining, schedule=schedule)
+    pruned = train_rounds(run)
+    recipes = [start.recipe for start in starts]
+    starts.clear()
+    control = train_rounds(run.vary(control="dense"))
+    total = control.stack.remaining[0]
+    for round_, ((row,), (other,), start) in enumerate(zip(control.rows, pruned.rows, starts, strict=True)):
+        assert start.recipe == recipes[round_] and start.masks.all() and control.states[round_].masks.all()
+        assert row["sparsity"] == 0 and row["remaining_weights"] == total
+        assert row["train_flops"] == other["train_flops"] == row["train_flops_sparse"]
+        if round_ > 0:
+            before = {"weight_rewinding": control.stack.initial, "reinit": control.stack._draw(round_)}
+            dense = control.states[0 if schedule == "one_shot" else round_ - 1]
+            assert torch.equal(start.weights, before.get(retraining, dense.weights))
+            if retraining in ("lr_rewinding", "finetune"):  # nothing happens between two trainings
+                accuracy = control.rows[0 if schedule == "one_shot" else round_ - 1][0]["test_accuracy"]
+                assert row["pruned_test_accuracy"] == accuracy
+    assert torch.equal(control.states[0].weights, pruned.states[0].weights)
+    assert not torch.equal(control.states[1].weights, pruned.states[1].weights)
+
+
 # How long, and by which optimiser ---------------------------------------------------------------------------------
 
 

@@ -17,6 +17,7 @@ STACKED = [
     LENET.vary(seed=3, noise_rate=0.0, lr=0.2),
     LENET.vary(seed=7, noise_kind="uniform", weight_decay=0.0),
     LENET.vary(seed=3, noise_kind="asymmetric", weight_decay=0.01, lr=0.01),
+    LENET.vary(seed=3, noise_rate=0.4, control="dense"),
 ]
 
 
