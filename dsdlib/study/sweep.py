@@ -40,7 +40,7 @@ def sweep(
     """Train the runs that are not in the store yet. Returns the tidy table of all runs, a row a run and round.
 
     ``jobs`` worker processes (−1: one a core, the most there can be) with one thread each train stacks of at most
-    ``stack_size`` runs; joblib's `parallel_config` can send them elsewhere. The ``engine`` is ``plain``, all in
+    ``stack_size`` runs; joblib's `parallel_config` can name other processes, never threads. The ``engine`` is ``plain``, all in
     float32, ``fast`` (bfloat16 activations and compiled code for convolutional networks; CUDA graphs on a GPU), or
     ``auto``: fast on a GPU and plain on a CPU. ``keep`` names what must be stored besides: rounds whose weights stay
     (numbers, ``dense``, ``best``), and ``history``, the measures after every epoch; a finished run that lacks them is
