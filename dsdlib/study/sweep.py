@@ -40,13 +40,13 @@ def sweep(
     """Train the runs that are not in the store yet. Returns the tidy table of all runs, a row a run and round.
 
     ``jobs`` worker processes (−1: one a core, the most there can be) with one thread each train stacks of at most
-    ``stack_size`` runs; joblib's `parallel_config` can name other processes, never threads. The ``engine`` is ``plain``, all in
-    float32, ``fast`` (bfloat16 activations and compiled code for convolutional networks; CUDA graphs on a GPU), or
-    ``auto``: fast on a GPU and plain on a CPU. ``keep`` names what must be stored besides: rounds whose weights stay
-    (numbers, ``dense``, ``best``), and ``history``, the measures after every epoch; a finished run that lacks them is
-    retrained. If the process is killed, the same call resumes after the last finished rounds. Finished runs are read
-    even if their data set is absent, and need no teacher and no start. Raises `ConfigError` before any training if a
-    run is impossible.
+    ``stack_size`` runs; joblib's `parallel_config` can name other processes, never threads. The ``engine`` is
+    ``plain``, all in float32, ``fast`` (bfloat16 activations and compiled code for convolutional networks; CUDA graphs
+    on a GPU), or ``auto``: fast on a GPU and plain on a CPU. ``keep`` names what must be stored besides: rounds whose
+    weights stay (numbers, ``dense``, ``best``), and ``history``, the measures after every epoch; a finished run that
+    lacks them is retrained. If the process is killed, the same call resumes after the last finished rounds. Finished
+    runs are read even if their data set is absent, and need no teacher and no start. Raises `ConfigError` before any
+    training if a run is impossible.
     """
     runs, keep, target = _checked_runs(runs), _checked_keep(keep), resolve_device(device)
     speed, workers = resolve_engine(engine, target), worker_count(jobs)

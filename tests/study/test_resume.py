@@ -142,14 +142,33 @@ def test_stopped_at_any_write_a_sweep_goes_on_to_the_same_table(
 
 
 SCRIPT = """
+import os
 import sys
+import time
 from pathlib import Path
 
 from dsdlib import RunConfig, sweep
+from dsdlib.engine.stack import Stack
+
+advance = Stack.advance
+
+
+def logged(stack, state, round_, *more):
+    # Log the rounds that are trained. The first waits until another process is about to train as well.
+    Path(f"ready-{os.getpid()}").touch()
+    deadline = time.monotonic() + 60
+    while len(list(Path().glob("ready-*"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    with open("log", "a") as log:
+        log.writelines(f"{os.getpid()} {config.key} {round_}\\n" for config in stack.configs)
+    return advance(stack, state, round_, *more)
+
 
 if __name__ == "__main__":
-    runs = [RunConfig.model_validate_json(line) for line in Path(sys.argv[1]).read_text().splitlines()]
-    sweep(runs, jobs=int(sys.argv[2]), stack_size=2, results=sys.argv[3])
+    runs = [RunConfig.model_validate_json(line) for line in Path("runs.jsonl").read_text().splitlines()]
+    if sys.argv[3:]:
+        Stack.advance = logged
+    sweep(runs, jobs=int(sys.argv[1]), stack_size=2, results=sys.argv[2])
 """
 
 
@@ -159,14 +178,14 @@ def slow(tiny: RunConfig) -> RunConfig:
     return tiny.vary(model_args={"depth": 2, "width": 100}, epochs=8, rounds=7)
 
 
-def start(runs: list[RunConfig], jobs: int, store: Path) -> subprocess.Popen:
+def start(runs: list[RunConfig], jobs: int, store: Path, *options: str) -> subprocess.Popen:
     """A process of its own, leader of a group, that sweeps these runs."""
-    script, lines = store.parent / "script.py", store.parent / "runs.jsonl"
-    script.write_text(SCRIPT)
-    lines.write_text("\n".join(run.model_dump_json() for run in runs))
-    command = [sys.executable, script, lines, str(jobs), store]
-    with (store.parent / "said").open("w") as said:
-        return subprocess.Popen(command, start_new_session=True, stdout=said)
+    folder = store.parent
+    (folder / "script.py").write_text(SCRIPT)
+    (folder / "runs.jsonl").write_text("\n".join(run.model_dump_json() for run in runs))
+    command = [sys.executable, "script.py", str(jobs), store, *options]
+    with (folder / "said").open("w") as said:
+        return subprocess.Popen(command, start_new_session=True, stdout=said, cwd=folder)
 
 
 @pytest.mark.parametrize(
@@ -241,12 +260,15 @@ def test_a_sweep_that_waits_says_for_whom(slow: RunConfig, results: Path, capsys
     assert capsys.readouterr().out == ""
 
 
-def test_two_processes_may_sweep_the_same_runs_at_once(
-    tiny: RunConfig, results: Path, tmp_path: Path, alike: Any, stacks: Any
+def test_two_processes_share_the_work_of_the_same_sweep(
+    tiny: RunConfig, results: Path, tmp_path: Path, alike: Any
 ) -> None:
+    """They begin at once, and each round of each run is trained by one of them."""
     runs = tiny.grid(seed=range(6))
-    processes = [start(order, 1, results) for order in (runs, runs)]
-    assert [process.wait(timeout=100) for process in processes] == [0, 0]
-    table = sweep(runs, progress=False)
-    assert stacks == []
-    alike(table, sweep(runs, results=tmp_path / "undisturbed", progress=False))
+    processes = [start(runs, 1, results, "logged") for _ in range(2)]
+    assert [process.wait(timeout=200) for process in processes] == [0, 0]
+    trained = [line.split() for line in (tmp_path / "log").read_text().splitlines()]
+    rounds = sorted((key, int(round_)) for _, key, round_ in trained)
+    assert rounds == sorted((run.key, round_) for run in runs for round_ in range(3))
+    assert len({process for process, *_ in trained}) == 2, "one of them found nothing to do: the test shows nothing"
+    alike(sweep(runs, progress=False), sweep(runs, results=tmp_path / "undisturbed", progress=False))
