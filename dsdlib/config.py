@@ -111,8 +111,8 @@ class RunConfig(BaseModel):
             raise ValueError(f"model_args {clash}: already names of the configuration's own fields")
         if self.amount_of == "all_weights" and self.scope == "layer":
             raise ValueError("amount_of = 'all_weights': only the scope 'global' can be counted so, not 'layer'")
-        for role, other in self.sources().items():
-            _check_round(role, other, getattr(self, f"{role}_round"))
+        for role in ("start", "teacher"):
+            _check_round(role, getattr(self, role), getattr(self, f"{role}_round"))
         return self
 
     def sources(self) -> dict[str, RunConfig]:
@@ -158,7 +158,11 @@ class RunConfig(BaseModel):
         return {name: value for name, value in row.items() if name != "model_args"}
 
 
-def _check_round(role: str, run: RunConfig, round_: int | str) -> None:
+def _check_round(role: str, run: RunConfig | None, round_: int | str) -> None:
+    if run is None:
+        if round_ != "dense":  # it would have no effect but another key
+            raise ValueError(f"{role}_round = {round_!r}: there is no {role}; leave it at 'dense'")
+        return
     if isinstance(round_, int) and round_ > run.rounds:
         raise ValueError(f"{role}_round = {round_}: the {role} has rounds 0 to {run.rounds}")
     if round_ == "best" and run.validation_fraction == 0:

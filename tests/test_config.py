@@ -58,9 +58,9 @@ OTHERWISE: dict[str, dict[str, Any]] = {
     "initialisation": {"initialisation": "he2022"},
     "amount_of": {"amount_of": "all_weights"},
     "start": {"start": {}},
-    "start_round": {"start_round": 3},
+    "start_round": {"start": {}, "start_round": 3},
     "teacher": {"teacher": {}},
-    "teacher_round": {"teacher_round": "best"},
+    "teacher_round": {"teacher": {}, "teacher_round": "best"},
     "alpha": {"alpha": 0.5},
     "temperature": {"temperature": 1},
     "seed": {"seed": 1},
@@ -111,7 +111,8 @@ def test_every_field_enters_the_key() -> None:
     )
 )
 def test_a_run_read_back_from_json_is_the_same_run(fields: dict[str, Any]) -> None:
-    config = RunConfig(**fields, teacher=RunConfig(**fields))
+    teacher = RunConfig(**{name: value for name, value in fields.items() if name != "teacher_round"})
+    config = RunConfig(**fields, teacher=teacher)
     again = RunConfig.model_validate_json(config.model_dump_json())
     assert again == config and again.key == config.key and hash(again) == hash(config)
 
@@ -224,3 +225,14 @@ def test_a_start_needs_the_round_and_the_validation_data_that_are_asked_of_it(ti
     with pytest.raises(ConfigError, match=r"start_round = 'best': .*the start has none"):
         tiny.vary(start=tiny.vary(validation_fraction=0), start_round="best")
     assert tiny.vary(start=tiny, start_round=2).key != tiny.vary(start=tiny, start_round=1).key
+
+
+@pytest.mark.parametrize("role", ["start", "teacher"])
+@pytest.mark.parametrize("round_", ["best", 0, 3])
+def test_a_round_of_no_run_is_refused_as_it_would_make_a_second_key(role: str, round_: int | str) -> None:
+    with pytest.raises(ConfigError, match=f"{role}_round = {round_!r}: there is no {role}; leave it at 'dense'"):
+        RunConfig(**{f"{role}_round": round_})
+    source = RunConfig(rounds=3)
+    with pytest.raises(ConfigError, match=f"{role}_round = {round_!r}: there is no {role}"):
+        RunConfig(**{role: source, f"{role}_round": round_}).vary(**{role: None})
+    assert RunConfig(**{f"{role}_round": "dense"}).key == RunConfig().key
