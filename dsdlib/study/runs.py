@@ -99,12 +99,12 @@ def sources_first(runs: list[RunConfig]) -> list[list[RunConfig]]:
 def put_in_order(store: Store, levels: list[list[RunConfig]]) -> None:
     """Clean up after killed processes, and set aside runs whose data or network have changed under the same name.
 
-    Where the data set is absent this cannot be checked, and the runs stay.
+    Where the data set is absent this cannot be checked, and the runs stay. Published runs are not checked.
     """
     begun = defaultdict(list)
     for config in (config for level in levels for config in level):
         clean_up(store, config)
-        if store.rows(config):
+        if store.folder(config).exists() and store.rows(config):
             begun[stack_shape(config)].append(config)
     for group in begun.values():
         if (now := _identity(group[0])) is not None:

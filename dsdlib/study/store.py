@@ -4,7 +4,8 @@
 ``history.parquet``, a row an epoch; and the weights and masks of some rounds, ``round_007.safetensors``: always the
 dense round, the best by validation accuracy and the last, from which a stopped run is resumed. Measurements on a
 finished run (``path-…``, ``slices-…``) are stored there too. Every file is whole or absent, whenever the process is
-killed. In ``results/.again`` complete runs are retrained for files that they lack.
+killed. In ``results/.again`` complete runs are retrained for files that they lack. A run that has no folder is read
+from the published archive, if its table is there.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from torch import Tensor
 
 from dsdlib.config import ConfigError, RunConfig
 from dsdlib.engine.rounds import mark_diverged
+from dsdlib.study.archive import FOLDER, Archive
 from dsdlib.study.damage import unless_damaged
 from dsdlib.study.files import Damage, Row, load_tensors, read_rows, read_whole, save_tensors, write_rows, write_whole
 from dsdlib.study.locks import hold
@@ -49,6 +51,7 @@ class Store:
     def __init__(self, root: Path | str | None = None):
         self.root = (Path(root).expanduser() if root else default_folder()).absolute()
         self.locks = self.root / ".locks"
+        self.archive = Archive([self.root / FOLDER, PROJECT / "results" / FOLDER])
 
     def check_writable(self) -> None:
         """Make the store's folder. Raises `ConfigError` if nothing can be written there."""
@@ -82,6 +85,8 @@ class Store:
 
     def rounds_done(self, config: RunConfig) -> int:
         """The number of finished rounds, without reading rows; 0 if the file is absent or damaged."""
+        if not os.path.lexists(self.folder(config)):
+            return config.rounds + 1 if config in self.archive else 0
         try:
             return pq.read_metadata(self.folder(config) / ROUNDS).num_rows
         except (OSError, ValueError):
@@ -89,6 +94,8 @@ class Store:
 
     def rows(self, config: RunConfig) -> list[Row]:
         """The rows of the finished rounds. A damaged run is set aside with a warning, and has no rows."""
+        if not os.path.lexists(self.folder(config)):
+            return mark_diverged([{**config.columns(), **row} for row in self.archive.rows(config)])
         return unless_damaged(self.root, config.key, lambda: self._checked_rows(config), [])
 
     def _checked_rows(self, config: RunConfig) -> list[Row]:
@@ -111,6 +118,12 @@ class Store:
         if [row.get("round") for row in rows] != list(range(len(rows))) or len(rows) > config.rounds + 1:
             raise Damage(f"{ROUNDS} does not hold the rounds in order")
         return mark_diverged(rows)
+
+    def configs(self) -> list[RunConfig]:
+        """The configurations of all runs that have a folder."""
+        files = sorted(self.root.glob(f"*/{CONFIG}"))
+        runs = [RunConfig(**json.loads(file.read_text())) for file in files if "." not in file.parent.name]
+        return [run for run in runs if self.folder(run).is_dir()]
 
     def complete(self, config: RunConfig) -> bool:
         """Whether all rounds are finished."""
@@ -189,6 +202,8 @@ class Store:
 
         Raises `Damage` if the file is damaged.
         """
+        if not os.path.lexists(self.folder(config)) and config in self.archive:
+            return self.archive.provenance(config)
         return read_whole(self.folder(config) / PROVENANCE, parse_provenance)
 
     # Writing: the caller holds the run's lock ---------------------------------------------------------------------
