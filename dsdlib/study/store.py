@@ -264,11 +264,12 @@ class Store:
     def set_aside_if_changed(self, config: RunConfig, now: dict[str, str]) -> None:
         """Set aside a run that was trained with other data or another network of the same name, with a warning.
 
-        ``now`` is the run's `dsdlib.engine.build.identity`. Sums that were not stored then are not compared.
+        ``now`` is the run's `dsdlib.engine.build.identity`. Sums that were not stored then are not compared, and
+        published runs stay as they are.
         """
 
         def compare() -> None:
-            for entry in self.provenance(config) if self.rows(config) else ():
+            for entry in self.provenance(config) if self.folder(config).is_dir() and self.rows(config) else ():
                 if changed := [name for name, value in now.items() if entry.get(name, value) != value]:
                     raise Damage(f"{', '.join(changed)} is no longer what it was")
 

@@ -44,7 +44,8 @@ def train_stack(configs: list[RunConfig], task: Task, wait: bool) -> list[RunCon
     _end_with_parent(os.getpid())
     store, device = Store(task.root), torch.device(task.device)
     with store.locked(configs, wait) as mine, settings(device, task.engine):
-        _train(mine, task, store)
+        if mine:
+            _train(mine, task, store)
     return [config for config in configs if config not in mine]
 
 
@@ -72,14 +73,14 @@ def _train(configs: list[RunConfig], task: Task, store: Store) -> None:
     A complete run that lacks something wanted is retrained in another store, and replaces the old one when it is done.
     """
     task = replace(task, wanted={config: task.wanted[config] | store.kept(config) for config in configs})
-    groups = defaultdict(list)
+    groups, now = defaultdict(list), identity(configs[0])  # runs of one shape share data and network
     for config in configs:
-        store.set_aside_if_changed(config, identity(config))
+        store.set_aside_if_changed(config, now)
         if not is_finished(store, config, task.wanted[config]):
             place = store
             if store.complete(config):
                 place = again(store)
-                place.set_aside_if_changed(config, identity(config))
+                place.set_aside_if_changed(config, now)
             groups[place is not store, first_round(place, config, task.wanted[config])].append(config)
     for (retrained, first), group in groups.items():
         try:

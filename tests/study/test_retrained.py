@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from dsdlib import RunConfig, load_history, load_model, sweep
+from dsdlib.engine.build import identity
+from dsdlib.study.archive import publish
 from dsdlib.study.store import Store
 
 
@@ -161,3 +163,15 @@ def test_nothing_is_removed_while_another_process_works_on_the_run(tiny, results
         assert part.exists() and fresh.exists()
     swept(tiny)
     assert not part.exists() and not fresh.exists()
+
+
+def test_a_published_run_on_other_data_stays_and_can_be_retrained(tiny, results, monkeypatch):
+    swept(tiny)
+    store = Store(results)
+    publish(results / "published" / "tiny.parquet", {tiny: (store.rows(tiny), store.provenance(tiny))})
+    shutil.rmtree(results / tiny.key)
+    monkeypatch.delenv("DSDLIB_FRESH")
+    monkeypatch.setattr("dsdlib.study.worker.identity", lambda config: identity(config) | {"data_sha256": "another"})
+    with warnings.catch_warnings(action="error"):
+        assert len(swept(tiny, keep=["history"])) == 3
+    assert len(load_history([tiny])) == 3 and Store(results).provenance(tiny)[0]["data_sha256"] == "another"
