@@ -1,7 +1,6 @@
 """The rules of the house: what may import what, and how long modules, functions and cells may be."""
 
 import ast
-import json
 import subprocess
 import sys
 from graphlib import TopologicalSorter
@@ -28,7 +27,6 @@ FUNCTIONS = [
     for node in ast.walk(tree)
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
 ]
-NOTEBOOKS = sorted((HOME / "notebooks").glob("*.ipynb"))
 
 
 def imports(tree):
@@ -77,12 +75,3 @@ def test_no_function_is_longer_than_40_lines_or_has_more_than_8_parameters(funct
     a = function.args
     parameters = [*a.posonlyargs, *a.args, *a.kwonlyargs, *filter(None, (a.vararg, a.kwarg))]
     assert len([p for p in parameters if p.arg not in ("self", "cls")]) <= 8
-
-
-@pytest.mark.skip(reason="the notebooks are being shortened")
-@pytest.mark.parametrize("path", [p for p in NOTEBOOKS if not p.name.startswith("90")], ids=lambda path: path.stem)
-def test_no_cell_of_a_notebook_is_longer_than_15_lines(path):
-    for cell in json.loads(path.read_text())["cells"]:
-        if cell["cell_type"] == "code":
-            limit = 14 if "parameters" in cell["metadata"].get("tags", ()) else 15
-            assert len("".join(cell["source"]).splitlines()) <= limit
