@@ -58,7 +58,7 @@ def write_project(root: Path) -> Path:
     title = new_markdown_cell("# Is there a *valley*?\n\nDoes it fall & rise?\n\nMore.")
     codes = [new_code_cell(source) for source in (PARAMETERS, FIGURE, CLAIMS)]
     save(root / "notebooks" / "01_valley.ipynb", title, *codes)
-    save(root / "notebooks" / "02_bare.ipynb", new_code_cell("nothing = 0"))
+    save(root / "notebooks" / "02_bare.ipynb", new_code_cell("nothing: int = 0"))
     profile = root / "parameters" / "tiny"
     profile.mkdir(parents=True)
     (profile / "01_valley.yaml").write_text("seeds: 3\nrates: [1.0e-3]\n")
@@ -152,7 +152,7 @@ def test_sections_link_to_their_neighbours(made: Path) -> None:
 def test_a_failing_notebook_harms_no_page(project: Path, capfd: pytest.CaptureFixture[str]) -> None:
     folder = project / "reports" / "tiny"
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    save(project / "notebooks" / "02_bare.ipynb", new_code_cell("nothing = 0"), new_code_cell("1 / nothing"))
+    save(project / "notebooks" / "02_bare.ipynb", new_code_cell("nothing: int = 0"), new_code_cell("1 / nothing"))
     assert command.main(["tiny", "--only", "02_bare"], project) == 1
     failed = folder / "02_bare.failed.ipynb"
     said = capfd.readouterr().err
@@ -178,7 +178,7 @@ def running() -> set[psutil.Process]:
 def slow(project: Path) -> None:
     """A notebook that would take a minute."""
     waiting = new_code_cell("import time\ntime.sleep(60)")
-    save(project / "notebooks" / "02_bare.ipynb", new_code_cell("nothing = 0"), waiting)
+    save(project / "notebooks" / "02_bare.ipynb", new_code_cell("nothing: int = 0"), waiting)
 
 
 def test_a_deadline_stops_the_notebooks_and_leaves_the_pages_as_they_were(
@@ -189,7 +189,7 @@ def test_a_deadline_stops_the_notebooks_and_leaves_the_pages_as_they_were(
     started = time.monotonic()
     assert command.main(["tiny", "--only", "02_bare", "--minutes", "0.1"], project) == 3
     assert time.monotonic() - started < 40
-    assert "0.1 minutes are over; the same command goes on" in capsys.readouterr().out
+    assert "0.1 minutes are over; the same command resumes" in capsys.readouterr().out
     assert page(project, "index").get_text() == before
     assert running() <= others
     assert not list((project / "reports" / "tiny").glob(".running-*"))
@@ -199,7 +199,7 @@ def test_a_failure_is_told_at_once_and_stops_the_notebook_beside_it(
     project: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     slow(project)
-    save(project / "notebooks" / "01_valley.ipynb", new_code_cell("seeds = 2\nrates = []"), new_code_cell("1 / 0"))
+    save(project / "notebooks" / "01_valley.ipynb", new_code_cell("seeds: int = 2\nrates: list = []"), new_code_cell("1 / 0"))
     shutil.copy(project / "notebooks" / "02_bare.ipynb", project / "notebooks" / "03_queued.ipynb")
     (project / "parameters" / "tiny" / "03_queued.yaml").touch()
     others = running()
@@ -234,7 +234,7 @@ def test_what_waits_for_its_turn_is_kept_in_order(capsys: pytest.CaptureFixture[
         ),
         (["huge"], "", "unknown profile 'huge'; the profiles are: tiny"),
         (["tiny", "--only", "03"], "", "'03' is not in 'tiny', which has: 01_valley, 02_bare"),
-        (["tiny"], "lr: 1", "02_bare.yaml: unknown parameter 'lr'; 02_bare takes: nothing"),
+        (["tiny"], "lr: 1", "02_bare.yaml: unknown parameter 'lr'; it takes: nothing"),
         (["tiny"], "just words", "'just words' is not a mapping"),
         (["tiny"], "a: [1", "not YAML"),
     ],

@@ -15,7 +15,7 @@ SMALL += ["-p", "epochs", "3", "-p", "milestones", "[]", "-p", "rounds", "2", "-
 
 def test_what_comes_first_are_runs_of_the_cifar10_profile() -> None:
     chains = {name: paper.chain(ROOT, "cifar10", name, first) for name, first in paper.FIRST}
-    he, dsd2, noise = chains["01_phenomenon"], chains["03_distillation"], chains["07_label_noise"]
+    he, dsd2, noise = chains["01_phenomenon"], chains["03_distillation"], chains["06_label_noise"]
     assert (he.model, he.model_args, he.noise_rate, he.rewind_iteration) == ("resnet18", {"maxpool": False}, 0.2, 1000)
     assert (dsd2.model, dsd2.model_args, dsd2.noise_rate) == ("vgg_like", {"depth": 5, "width": 32}, 0.5)
     assert (noise.model, noise.noise_rate) == ("resnet18", 0.5)
