@@ -199,7 +199,11 @@ def test_a_failure_is_told_at_once_and_stops_the_notebook_beside_it(
     project: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     slow(project)
-    save(project / "notebooks" / "01_valley.ipynb", new_code_cell("seeds: int = 2\nrates: list = []"), new_code_cell("1 / 0"))
+    save(
+        project / "notebooks" / "01_valley.ipynb",
+        new_code_cell("seeds: int = 2\nrates: list = []"),
+        new_code_cell("1 / 0"),
+    )
     shutil.copy(project / "notebooks" / "02_bare.ipynb", project / "notebooks" / "03_queued.ipynb")
     (project / "parameters" / "tiny" / "03_queued.yaml").touch()
     others = running()
