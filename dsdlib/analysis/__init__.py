@@ -1,7 +1,8 @@
 """What tables of finished runs say. Nothing here trains a network or reads the store.
 
-`curves` describes one curve, `intervals` a value over seeds, and `seeds` the valleys of many seeds and differences
-between groups. `stopping` has the rules for when to stop, `published` the papers' curves, and `claims` the verdicts.
+`curves` describes one curve, `intervals` a value over seeds, `seeds` differences between groups of runs, and
+`valley_depth` the depth and place of their valleys. `stopping` has the rules for when to stop, `published` the papers'
+curves, and `claims` the verdicts.
 """
 
 from dsdlib.analysis.curves import (
@@ -20,21 +21,23 @@ from dsdlib.analysis.intervals import NOTHING, Interval, means, nothing, over_se
 from dsdlib.analysis.seeds import (
     best_setting,
     by_seed,
+    difference,
+    fall,
+    largest_lead,
+    paired,
+    rank_correlation,
+    rounds_won,
+)
+from dsdlib.analysis.valley_depth import (
     depth,
     depth_difference,
     depth_over_seeds,
     depths_by_seed,
-    difference,
     earlier,
-    fall,
     how_many_clear,
-    largest_lead,
     mean_phases,
     mean_valley,
-    paired,
     phase_table,
-    rank_correlation,
-    rounds_won,
     turn_from_peak,
     valleys,
 )

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from dsdlib.analysis.intervals import Interval, over_seeds
-from dsdlib.analysis.seeds import depths_by_seed
+from dsdlib.analysis.valley_depth import depths_by_seed
 from dsdlib.theory import RETRAINED
 
 CLOSE = 0.03  # relative difference of two risks that counts as agreement

@@ -9,7 +9,8 @@ import pandas as pd
 
 from dsdlib.analysis.curves import CLEAR, valley
 from dsdlib.analysis.intervals import NOTHING, Interval, nothing, over_seeds
-from dsdlib.analysis.seeds import NO_VALLEY, by_seed, mean_valley, window
+from dsdlib.analysis.seeds import by_seed
+from dsdlib.analysis.valley_depth import NO_VALLEY, mean_valley, window
 from dsdlib.config import ConfigError
 
 EARLY, ARMED, NEVER, ORACLE = "early stop", "entropy-armed stop", "no stop", "oracle"

@@ -6,7 +6,7 @@ import pandas as pd
 
 from dsdlib.analysis.curves import CLEAR, valley
 from dsdlib.analysis.intervals import Interval, nothing
-from dsdlib.analysis.seeds import depth_over_seeds
+from dsdlib.analysis.valley_depth import depth_over_seeds
 
 FITTED = 0.99  # train accuracy from which on a network fits its labels
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dsdlib import analysis
 from dsdlib.analysis.curves import moving_average
-from dsdlib.analysis.seeds import window
+from dsdlib.analysis.valley_depth import window
 
 simulate = runpy.run_path(str(Path(__file__).with_name("simulate_depth.py")))["simulate"]
 NAN = float("nan")

@@ -1,0 +1,163 @@
+"""Valleys over many seeds: how deep they are, with an interval, where they lie, and tables of both.
+
+A table here is a tidy table with a row for each run and round. Depths are in points where a function takes a table.
+Intervals are 95% intervals over seeds.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from dsdlib.analysis.curves import (
+    CLEAR,
+    Valley,
+    moving_average,
+    phases,
+    side_and_bottom,
+    smoothing_window,
+    valley,
+)
+from dsdlib.analysis.intervals import NOTHING, Interval, nothing, over_seeds
+from dsdlib.analysis.seeds import by_seed, paired, with_shared_seeds
+
+NO_VALLEY = nothing("no clear valley")
+
+
+def window(table: pd.DataFrame) -> int:
+    """`smoothing_window` for the rounds of a table."""
+    return smoothing_window(sorted(table["sparsity"].unique()))
+
+
+def mean_valley(table: pd.DataFrame) -> Valley:
+    """The valley of the mean test curve of runs that differ only in their seed, placed as everywhere else."""
+    return valley(by_seed(table).mean(0), window(table))
+
+
+def mean_phases(table: pd.DataFrame) -> list[str]:
+    """The phase of each round, from the mean curves of runs that differ only in their seed."""
+    train, test = (by_seed(table, measure).mean(0) for measure in ("train_accuracy", "test_accuracy"))
+    return phases(train, test, window=window(table))
+
+
+def depths_by_seed(curves: np.ndarray, window: int = 1) -> np.ndarray:
+    """The depth of the valley of each of the ``curves`` (seeds, rounds), as an array (seeds,).
+
+    Side and bottom of the valley are placed by the moving average over ``window`` rounds of a mean curve, and the depth
+    is read off each seed's own curve. Read at the place in the mean of all seeds, depths are too large on average,
+    because that mean includes the seed itself; read at the place in the mean of the other seeds, they are too small.
+    The result is the average of both. It is below 0 where a seed's curve has no valley there.
+    """
+    seeds, rounds = curves.shape
+    if rounds < 3:
+        return np.zeros(seeds)
+    smooth = moving_average(curves, window)
+    side, bottom = side_and_bottom(smooth.mean(0))
+    at_common = curves[:, side] - curves[:, bottom]
+    if seeds == 1:
+        return at_common
+    others = np.array([side_and_bottom(np.delete(smooth, seed, 0).mean(0)) for seed in range(seeds)])
+    each = np.arange(seeds)
+    return (at_common + curves[each, others[:, 0]] - curves[each, others[:, 1]]) / 2
+
+
+def depth_over_seeds(curves: np.ndarray, window: int = 1) -> Interval:
+    """The depth of the valley of ``curves`` (seeds, rounds): the mean of `depths_by_seed`, with its interval.
+
+    Numbers below 0 are given as 0, the depth of a curve that only falls.
+    """
+    found = over_seeds(depths_by_seed(curves, window))
+    return replace(found, **{name: max(getattr(found, name), 0.0) for name in ("value", "low", "high")})  # nan stays
+
+
+def depth(table: pd.DataFrame) -> Interval:
+    """The depth of the test curve's valley, in points, of runs that differ only in their seed."""
+    return NOTHING if table.empty else depth_over_seeds(100 * by_seed(table), window(table))
+
+
+def depth_difference(one: pd.DataFrame, other: pd.DataFrame) -> Interval:
+    """By how many points the valley of ``one`` is deeper than that of ``other``, paired by seed."""
+    one, other = with_shared_seeds(one, other)
+    if one.empty:
+        return NOTHING
+    first, second = (depths_by_seed(100 * by_seed(table), window(table)) for table in (one, other))
+    return over_seeds(first - second)
+
+
+def earlier(one: pd.DataFrame, other: pd.DataFrame, place: str) -> Interval:
+    """How many rounds before ``other`` the curve ``one`` reaches a ``place`` of its valley, ``bottom`` or ``peak``.
+
+    There is nothing to measure unless both mean curves have a clear valley.
+    """
+    if any(mean_valley(table).depth <= CLEAR for table in (one, other)):
+        return NO_VALLEY
+    windows = [window(table) for table in (one, other)]
+
+    def rounds(*curves: np.ndarray) -> float:
+        places = [getattr(valley(*both), place) for both in zip(curves, windows, strict=True)]
+        return np.nan if None in places else places[1] - places[0]
+
+    return paired(one, other, rounds)
+
+
+def valleys(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """The valley of the test curve, a row for each value of the columns ``by``.
+
+    ``depth``, ``low`` and ``high`` are those of `depth`, as fractions. The sparsity and accuracy of ``shoulder``,
+    ``bottom`` and ``peak`` and the ``bottom_weights`` are those of the mean curve. ``raw_depth`` is the depth before
+    numbers below 0 are set to 0.
+    """
+    rows = [
+        {**dict(zip(by, value, strict=True)), **_valley_row(group)} for value, group in table.groupby(by, sort=False)
+    ]
+    return pd.DataFrame(rows).astype({"bottom_weights": "Int64"})
+
+
+def _valley_row(table: pd.DataFrame) -> dict[str, float | int | None]:
+    curves, found, deep = by_seed(table), mean_valley(table), depth(table)
+    row = {"seeds": len(curves), "depth": deep.value / 100, "low": deep.low / 100, "high": deep.high / 100}
+    mean, sparsity = curves.mean(0), sorted(table["sparsity"].unique())
+    for name in ("shoulder", "bottom", "peak"):
+        at = getattr(found, name)
+        row[f"{name}_sparsity"] = np.nan if at is None else sparsity[at]
+        row[f"{name}_accuracy"] = np.nan if at is None else mean[at]
+    weights = sorted(table["remaining_weights"].unique(), reverse=True)
+    row["bottom_weights"] = None if found.bottom is None else weights[found.bottom]
+    return row | {"raw_depth": float(depths_by_seed(curves, window(table)).mean())}
+
+
+def turn_from_peak(table: pd.DataFrame, measure: str = "learning_distance") -> Interval:
+    """How many rounds lie between the bottom of the test curve's valley and the highest point of a ``measure``.
+
+    Both are places in mean curves. There is nothing to measure unless the mean test curve has a clear valley.
+    """
+    if table.empty:
+        return NOTHING
+    if mean_valley(table).depth <= CLEAR:
+        return NO_VALLEY
+    width = window(table)
+
+    def rounds(mean: np.ndarray) -> float:
+        bottom = valley(mean[0], width).bottom
+        return np.nan if bottom is None else abs(bottom - int(np.argmax(mean[1])))
+
+    return over_seeds(np.stack([by_seed(table), by_seed(table, measure)], axis=1), rounds)
+
+
+def phase_table(table: pd.DataFrame, by: str) -> pd.DataFrame:
+    """A row for each phase of each value of ``by``: the sparsities at which it ``begins`` and ``ends``."""
+    rows = []
+    for value, group in table.groupby(by):
+        sparsity, names = sorted(group["sparsity"].unique()), mean_phases(group)
+        for phase in dict.fromkeys(names):
+            first, last = names.index(phase), len(names) - 1 - names[::-1].index(phase)
+            end = sparsity[min(last + 1, len(names) - 1)]
+            rows.append({by: value, "phase": phase, "begins": sparsity[first], "ends": end})
+    return pd.DataFrame(rows)
+
+
+def how_many_clear(valleys: pd.DataFrame) -> str:
+    """How many of the rows of `valleys` have a depth whose whole interval exceeds 2 points, in words."""
+    if valleys["low"].isna().all():
+        return "too few seeds to say"
+    return f"{(valleys['low'] > CLEAR).sum()} of {len(valleys)}, by intervals over seeds"
