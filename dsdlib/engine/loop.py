@@ -7,7 +7,6 @@ whose layers have at least four neurons does not depend, to the last bit, on whi
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -22,7 +21,9 @@ from dsdlib.engine.step import Recipe, Replayed, Step, TrainingData, gather_rows
 from dsdlib.entropy import NeuronStates
 
 BeforeStep = Callable[[Tensor], None]  # gets the weights (runs, parameters)
-AfterEpoch = Callable[[int, list[int], Forward], None]  # gets the epoch, positions of runs, and their forward pass
+# Gets the epoch, positions of runs, their forward pass, and the logits (runs, n, classes) and labels (runs, n) of the
+# epoch's batches; a batch's logits are those before its step.
+AfterEpoch = Callable[[int, list[int], Forward, Tensor, Tensor], None]
 
 
 @dataclass(frozen=True)
@@ -60,16 +61,9 @@ def train(
         else:
             trainer = ModuleTrainer(network, own, masks[runs], engine)
         step = Step(trainer, data.of(runs), recipe.of(runs))
-        after_epoch = partial(_after_epoch, callbacks, runs, step)
-        _run_epochs(step, own, [generators[run] for run in runs], engine, callbacks.before_step, after_epoch)
+        _run_epochs(step, own, [generators[run] for run in runs], engine, callbacks, runs)
         trained[runs] = own.detach().masked_fill_(masks[runs] == 0, 0.0)
     return trained
-
-
-def _after_epoch(callbacks: Callbacks, runs: list[int], step: Step, epoch: int) -> None:
-    if callbacks.after_epoch is not None:
-        callbacks.after_epoch(epoch, runs, step.trainer.forward_function())
-        step.trainer.module.train()  # which forward_function has put into evaluation mode
 
 
 def _run_epochs(
@@ -77,21 +71,27 @@ def _run_epochs(
     weights: Tensor,
     generators: list[torch.Generator],
     engine: Engine,
-    before_step: Mapping[int, BeforeStep],
-    after_epoch: Callable[[int], None],
+    callbacks: Callbacks,
+    runs: list[int],
 ) -> None:
-    """Take all steps of the recipe; afterwards ``weights`` hold the result."""
+    """Take all steps of the recipe; afterwards ``weights`` hold the result. ``runs`` are their positions."""
     recipe, take = step.recipe, Replayed(step) if engine.graphed and weights.is_cuda else step
     steps = -(-step.data.rows.shape[1] // recipe.batch_size)
     for epoch in range(recipe.first_step // steps, recipe.epochs):
+        outputs = []
         for number, batch in enumerate(step.begin_epoch(epoch, generators), epoch * steps):
             if number < recipe.first_step:
                 continue
-            if number in before_step:
+            if number in callbacks.before_step:
                 step.trainer.write()
-                before_step[number](weights)
-            take(batch)
-        after_epoch(epoch)
+                callbacks.before_step[number](weights)
+            logits = take(batch)
+            if callbacks.after_epoch is not None:
+                outputs.append((logits.clone(), batch[2]))
+        if callbacks.after_epoch is not None:
+            logits, labels = (torch.cat(parts, 1) for parts in zip(*outputs, strict=True))
+            callbacks.after_epoch(epoch, runs, step.trainer.forward_function(), logits, labels)
+            step.trainer.module.train()  # which forward_function has put into evaluation mode
     step.trainer.write()
 
 
@@ -104,14 +104,14 @@ def evaluate(
     states: NeuronStates | None = None,
     batch_size: int | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Loss, correctness, and confidence (the largest softmax probability) of every prediction, each (runs, n).
+    """The `predictions` for data: loss, correctness and confidence, each (runs, n).
 
     ``rows`` (runs, n) selects each run's inputs from ``x``; with None every run gets all of ``x``. ``labels`` are
     (runs, n). ``states`` counts the active neurons. The default batch size fits a processor's cache, or keeps a GPU
     busy.
     """
     batch_size = batch_size or (1000 if x.is_cuda else 192)
-    losses, correct, confidences = [], [], []
+    batches = []
     for start in range(0, labels.shape[1], batch_size):
         part = slice(start, start + batch_size)
         target = labels[:, part]
@@ -119,27 +119,39 @@ def evaluate(
         if states is not None:
             states.begin_batch(target.shape[1])
         with states or nullcontext():
-            logits = forward(inputs).mT
-        losses.append(cross_entropy(logits, target, reduction="none"))
-        highest, predictions = logits.max(1, keepdim=True)
-        correct.append(predictions.squeeze(1) == target)
-        confidences.append((logits - highest).exp_().sum(1).reciprocal_())
-    if not losses:
+            logits = forward(inputs)
+        batches.append(predictions(logits, target))
+    if not batches:
         return labels.float(), labels.bool(), labels.float()
-    return torch.cat(losses, 1), torch.cat(correct, 1), torch.cat(confidences, 1)
+    losses, correct, confidences = (torch.cat(parts, 1) for parts in zip(*batches, strict=True))
+    return losses, correct, confidences
+
+
+def predictions(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Loss, correctness, and confidence (the largest softmax probability) of every prediction, each (runs, n).
+
+    ``logits`` are (runs, n, classes) and ``labels`` (runs, n).
+    """
+    logits = logits.mT
+    highest, classes = logits.max(1, keepdim=True)
+    confidences = (logits - highest).exp_().sum(1).reciprocal_()
+    return cross_entropy(logits, labels, reduction="none"), classes.squeeze(1) == labels, confidences
+
+
+def mean_columns(part: str, losses: Tensor, correct: Tensor, confidences: Tensor) -> dict[str, Tensor]:
+    """Mean ``<part>_accuracy`` and ``<part>_loss`` and the ``<part>_ece`` (`calibration_error`), each (runs,).
+
+    The arguments are what `predictions` returns. An accuracy is NaN if the loss is not finite.
+    """
+    loss = losses.double().mean(1)
+    accuracy = correct.double().mean(1).masked_fill(~loss.isfinite(), torch.nan)
+    error = calibration_error(confidences, correct)
+    return {f"{part}_accuracy": accuracy, f"{part}_loss": loss, f"{part}_ece": error}
 
 
 def score_columns(forward: Forward, parts: dict[str, tuple[Tensor, Tensor | None, Tensor]]) -> dict[str, Tensor]:
-    """Mean ``<part>_accuracy`` and ``<part>_loss`` and the ``<part>_ece`` (`calibration_error`), each (runs,).
-
-    ``parts`` maps names to parts of the data: x, rows and labels as `evaluate` takes them. An accuracy is NaN if the
-    loss is not finite.
-    """
+    """`mean_columns` of several parts of the data: names, and x, rows and labels as `evaluate` takes them."""
     columns = {}
     for name, part in parts.items():
-        losses, correct, confidence = evaluate(forward, *part)
-        loss = losses.double().mean(1)
-        accuracy = correct.double().mean(1).masked_fill(~loss.isfinite(), torch.nan)
-        columns |= {f"{name}_accuracy": accuracy, f"{name}_loss": loss}
-        columns[f"{name}_ece"] = calibration_error(confidence, correct)
+        columns |= mean_columns(name, *evaluate(forward, *part))
     return columns

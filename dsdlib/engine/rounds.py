@@ -8,10 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dsdlib.calibration import calibration_error
 from dsdlib.config import RunConfig
 from dsdlib.cost import training_flops
-from dsdlib.engine.loop import evaluate, score_columns
+from dsdlib.engine.loop import evaluate, mean_columns, predictions, score_columns
 from dsdlib.engine.network import Forward
 from dsdlib.engine.stack import Stack, State
 from dsdlib.entropy import NeuronStates, entropy_columns
@@ -36,8 +35,8 @@ def run_rounds(
     for round_ in range(first, stack.shared.rounds + 1):
         started = time.perf_counter()
 
-        def after_epoch(epoch: int, runs: list[int], forward: Forward, round_: int = round_) -> None:
-            save_epoch(round_, epoch, runs, measure_epoch(stack, runs, forward))
+        def after_epoch(epoch: int, runs: list[int], *outputs: Any, round_: int = round_) -> None:
+            save_epoch(round_, epoch, runs, measure_epoch(stack, runs, *outputs))
 
         state = stack.advance(state, round_, after_epoch if save_epoch else None)
         rows = measure(stack, state, round_)
@@ -66,10 +65,7 @@ def measure(stack: Stack, state: State, round_: int) -> list[Row]:
     network.set_buffers(state.buffers)
     forward, states = network.forward_function(state.weights), NeuronStates(network.stackable)
     loss, correct, confidence = evaluate(forward, data.x, data.rows, data.labels, states)
-    columns = {
-        "train_accuracy": correct.double().mean(1),
-        "train_loss": loss.double().mean(1),
-        "train_ece": calibration_error(confidence, correct),
+    columns = mean_columns("train", loss, correct, confidence) | {
         "train_accuracy_corrupted": _mean_where(correct, stack.corrupted),
         "train_accuracy_clean": _mean_where(correct, ~stack.corrupted),
         "corrupted_fraction": stack.corrupted.double().mean(1),
@@ -90,16 +86,31 @@ def _sparsity(stack: Stack, config: RunConfig, round_: int) -> Row:
     return {"sparsity": 1 - counted / total, "remaining_weights": left}
 
 
-def measure_epoch(stack: Stack, runs: list[int], forward: Forward) -> list[Row]:
-    """Accuracy, loss and calibration after an epoch, a row for each of the ``runs``, whose forward pass is given."""
-    rows, labels = (part[runs] for part in stack.validation)
-    tests, everywhere, truth = stack.tests()
-    parts = {
-        "train": (stack.data.x, stack.data.rows[runs], stack.data.labels[runs]),
-        "validation": (stack.data.x, rows, labels),
-        "test": (tests, everywhere, truth[runs]),
-    }
-    return _by_run(score_columns(forward, parts), len(runs))
+def measure_epoch(stack: Stack, runs: list[int], forward: Forward, logits: Tensor, labels: Tensor) -> list[Row]:
+    """Accuracy, loss and calibration of an epoch, a row for each of the ``runs``.
+
+    Validation and test measures are those of the ``forward`` pass, that is, after the epoch. Train measures are those
+    of the ``logits`` (runs, n, classes) of its batches, each before its step, and of their ``labels`` (runs, n); to
+    evaluate all training data after every epoch would take half as long as to train on them.
+    """
+    rows, truth = (part[runs] for part in stack.validation)
+    tests, everywhere, test_labels = stack.tests()
+    parts = {"validation": (stack.data.x, rows, truth), "test": (tests, everywhere, test_labels[runs])}
+    columns = mean_columns("train", *predictions(logits, labels)) | score_columns(forward, parts)
+    return _by_run(columns, len(runs))
+
+
+def best_epoch(epochs: list[Row]) -> Row:
+    """A round's columns for its best epoch: the first one with the highest validation accuracy.
+
+    ``epochs`` are a run's rows of the round's epochs, with their number as ``epoch``. The values are NaN if no epoch
+    has a validation accuracy.
+    """
+    candidates = [row for row in epochs if not math.isnan(row["validation_accuracy"])]
+    best = max(candidates, key=lambda row: row["validation_accuracy"], default={})
+    names = {"best_epoch": "epoch"}
+    names |= {f"best_epoch_{name}": name for name in ("validation_accuracy", "test_accuracy")}
+    return {column: best.get(name, math.nan) for column, name in names.items()}
 
 
 def _distances(stack: Stack, state: State) -> dict[str, Tensor]:

@@ -101,17 +101,19 @@ class Step:
         batches = torch.stack([order, rows.gather(1, order), labels.gather(1, order)])
         return batches.split(self.recipe.batch_size, dim=2)
 
-    def __call__(self, batch: Tensor) -> None:
-        """Forward, backward, update."""
+    def __call__(self, batch: Tensor) -> Tensor:
+        """Forward, backward, update. Returns the logits (runs, n, classes) of the forward pass."""
         positions, rows, labels = batch
         x = self._images(positions, rows)
-        gradient = self.trainer.backward(self._logit_gradient(positions, labels, x, self.trainer(x)))
+        logits = self.trainer(x)
+        gradient = self.trainer.backward(self._logit_gradient(positions, labels, x, logits))
         parts = self.trainer.vector, gradient, self.velocity, self.rate, self.decay
         if self.square is None:
             _sgd(*parts, self.momentum)
         else:
             self.taken += 1
             _adam(*parts, self.square, self.recipe.momentum, self.taken)
+        return logits
 
     def _images(self, positions: Tensor, rows: Tensor) -> Tensor:
         if self.recipe.augment:
@@ -179,21 +181,22 @@ class Replayed:
         self.step, self.warm_up, self.done, self.graphs = step, warm_up, Counter(), {}
         self.stream, self.pool = torch.cuda.Stream(), torch.cuda.graph_pool_handle()
 
-    def __call__(self, batch: Tensor) -> None:
-        """Take the step on a batch."""
+    def __call__(self, batch: Tensor) -> Tensor:
+        """Take the step on a batch. The next step on a batch of that shape overwrites the logits that are returned."""
         shape = batch.shape
         self.done[shape] += 1
         if self.done[shape] <= self.warm_up:
             self.stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(self.stream):
-                self.step(batch)
+                logits = self.step(batch)
             torch.cuda.current_stream().wait_stream(self.stream)
-            return
+            return logits
         if shape not in self.graphs:
             graph, place = torch.cuda.CUDAGraph(), batch.clone()
             with torch.cuda.graph(graph, pool=self.pool, stream=self.stream):
-                self.step(place)
-            self.graphs[shape] = graph, place
-        graph, place = self.graphs[shape]
+                logits = self.step(place)
+            self.graphs[shape] = graph, place, logits
+        graph, place, logits = self.graphs[shape]
         place.copy_(batch)
         graph.replay()
+        return logits

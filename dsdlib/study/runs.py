@@ -58,8 +58,10 @@ def load_masks(config: RunConfig, round_: int | str = "best", results: Path | st
 def load_history(runs: Iterable[RunConfig], results: Path | str | None = None) -> pd.DataFrame:
     """Measures after every epoch: a row a run, round and epoch (from 0), with the run's ``key`` and ``seed``.
 
-    A round's last epoch is its row of the table, except for rounding. Raises `ConfigError` for a run whose history is
-    not in the store; ``sweep(..., keep=["history"])`` stores it.
+    Validation and test measures are those after the epoch; the last epoch's are those of the round's row of the table,
+    except for rounding. Train measures are means over the epoch's batches, each before its step. The rows of the table
+    name each round's ``best_epoch`` by validation accuracy, and its accuracies. Raises `ConfigError` for a run whose
+    history is not in the store; ``sweep(..., keep=["history"])`` stores it.
     """
     store, rows = Store(results), []
     for config in runs:

@@ -17,7 +17,7 @@ import torch
 from dsdlib.config import ConfigError, RunConfig
 from dsdlib.engine.build import identity
 from dsdlib.engine.device import Engine, settings
-from dsdlib.engine.rounds import mark_diverged, run_rounds
+from dsdlib.engine.rounds import best_epoch, mark_diverged, run_rounds
 from dsdlib.engine.stack import Stack, State
 from dsdlib.study.files import Row
 from dsdlib.study.provenance import describe_machine
@@ -158,8 +158,10 @@ class _Recorder:
         for run, (config, row) in enumerate(zip(self.stack.configs, rows, strict=True)):
             if round_ == 0 and config.rewind_iteration > 0:
                 self.place.save_rewind_point(config, self.stack.tensors(self.stack.rewind_point, run))
+            if (history := self.histories.get(config)) is not None:
+                row |= best_epoch([epoch for epoch in history if epoch["round"] == round_])
             self.rows[config] = mark_diverged([*self.rows[config], row])
-            kept = self.wanted[config], self.histories.get(config)
+            kept = self.wanted[config], history
             self.place.save_round(config, self.rows[config], self.stack.tensors(state, run), *kept)
 
     def save_epoch(self, round_: int, epoch: int, runs: list[int], rows: list[Row]) -> None:

@@ -6,14 +6,16 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
+from torch.nn.utils import vector_to_parameters
 
 from dsdlib.config import RunConfig
 from dsdlib.engine.build import build
-from dsdlib.engine.rounds import _costs, mark_diverged
+from dsdlib.engine.rounds import _costs, best_epoch, mark_diverged
 from dsdlib.engine.stack import Stack
 from dsdlib.geometry import learning_distance
 from dsdlib.noise import labels_for
 from dsdlib.pruning import layer_names
+from dsdlib.seeding import torch_generator
 
 CPU = torch.device("cpu")
 LENET = RunConfig(epochs=2, milestones=(1,), rounds=2, noise_rate=0.2, model_args={"width": 0.1})
@@ -48,6 +50,58 @@ def test_measures_equal_the_plain_modules_accuracy_and_loss(config, train_rounds
                 assert row["train_accuracy_corrupted"] == pytest.approx(right[labels.corrupted].mean().item())
                 assert row["train_accuracy_clean"] == pytest.approx(right[~labels.corrupted].mean().item())
                 assert row["corrupted_fraction"] == pytest.approx(207 / 1037)
+
+
+@pytest.mark.parametrize("steps", [0, 20])
+@BOTH
+def test_an_epochs_train_measures_are_those_of_its_batches_before_each_step(config, steps, train_rounds):
+    run = config.vary(epochs=3, milestones=(), rounds=1, batch_size=64, lr=0.02)
+    run = run.vary(retraining="weight_rewinding", rewind_iteration=steps)  # 17 steps an epoch
+    done = train_rounds(run, history=True)
+    assert [[epoch for epoch, _, _ in epochs] for epochs in done.epochs] == [[0, 1, 2], [0, 1, 2][steps // 17 :]]
+    x, y = done.stack.data.x[done.stack.data.rows[0]], done.stack.data.labels[0]
+    network, generator = build(run), torch_generator(run.seed, "order", 1)
+    start = done.stack.rewind_point
+    vector_to_parameters((start.weights * done.states[1].masks)[0], network.parameters())
+    for name, buffer in network.named_buffers():
+        buffer.copy_(start.buffers[name])
+    masks = done.stack.network.parameters(done.states[1].masks)
+    optimizer = torch.optim.SGD(network.parameters(), run.lr, run.momentum, weight_decay=run.weight_decay)
+    recorded = {epoch: row for epoch, _, row in done.epochs[1]}
+    for epoch in range(steps // 17, 3):
+        losses, right = [], []
+        batches = torch.randperm(len(x), generator=generator).split(64)
+        for batch in batches[steps % 17 if epoch == steps // 17 else 0 :]:
+            logits = network.train()(x[batch])
+            losses.append(cross_entropy(logits, y[batch], reduction="none"))
+            right.append(logits.argmax(1) == y[batch])
+            optimizer.zero_grad()
+            losses[-1].mean().backward()
+            optimizer.step()
+            for name, parameter in network.named_parameters():
+                parameter.data *= masks[name][0]
+        assert recorded[epoch]["train_loss"] == pytest.approx(torch.cat(losses).mean().item(), rel=1e-3)
+        assert recorded[epoch]["train_accuracy"] == pytest.approx(torch.cat(right).double().mean().item(), abs=3e-3)
+
+
+@BOTH
+def test_an_epochs_validation_and_test_measures_are_those_after_it(config, train_rounds):
+    done = train_rounds(config.vary(epochs=3, milestones=()), history=True)
+    for epochs, (row,) in zip(done.epochs, done.rows, strict=True):
+        last = epochs[-1][2]
+        for name in ("validation_accuracy", "validation_loss", "test_accuracy", "test_loss", "test_ece"):
+            assert last[name] == row[name]
+    assert len({row["test_loss"] for epochs in done.epochs for _, _, row in epochs}) == 9
+
+
+def test_the_best_epoch_is_the_first_with_the_highest_validation_accuracy():
+    validation, test = [math.nan, 0.3, 0.6, 0.6, 0.5], [0.9, 0.8, 0.7, 0.6, 0.5]
+    parts = zip(range(5), validation, test, strict=True)
+    epochs = [{"epoch": e, "validation_accuracy": v, "test_accuracy": t} for e, v, t in parts]
+    names = ["best_epoch", "best_epoch_validation_accuracy", "best_epoch_test_accuracy"]
+    assert best_epoch(epochs) == dict(zip(names, (2, 0.6, 0.7), strict=True))
+    without = best_epoch(epochs[:1])
+    assert list(without) == names and all(map(math.isnan, without.values()))
 
 
 @pytest.mark.parametrize("steps", [0, 16, 17, 20, 33])

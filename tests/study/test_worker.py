@@ -200,8 +200,16 @@ def test_a_history_changes_no_number_and_its_last_epochs_are_the_rows_of_the_tab
     last = history.groupby("round", sort=True).nth(-1).reset_index(drop=True)
     thin = {"rtol": 1e-5, "atol": 1 / 500} if config.key in (WATCHED["thin"].key, WATCHED["thin Adam"].key) else None
     how = thin or {"check_exact": True}  # of a thin run, the history is that of what is left
-    pd.testing.assert_frame_equal(last[MEASURES], table[MEASURES], check_dtype=False, **how)
+    evaluated = MEASURES[3:]
+    pd.testing.assert_frame_equal(last[evaluated], table[evaluated], check_dtype=False, **how)
     assert history["train_loss"].is_unique
+    for round_, group in history.groupby("round"):
+        best = table.loc[round_, ["best_epoch", "best_epoch_validation_accuracy", "best_epoch_test_accuracy"]].tolist()
+        if config.validation_fraction:
+            row = group.loc[group["validation_accuracy"].idxmax()]
+            assert best == row[["epoch", "validation_accuracy", "test_accuracy"]].tolist()
+        else:
+            assert pd.isna(best).all()
 
 
 def test_a_histories_rows_are_the_plain_modules_measures_after_so_many_epochs():
@@ -210,7 +218,7 @@ def test_a_histories_rows_are_the_plain_modules_measures_after_so_many_epochs():
     history = load_history([run])
     for epoch in range(3):  # without milestones, a shorter training is the beginning of a longer one
         shorter = swept(run.vary(epochs=epoch + 1))
-        assert history.loc[epoch, MEASURES].tolist() == shorter.loc[0, MEASURES].tolist()
+        assert history.loc[epoch, MEASURES[3:]].tolist() == shorter.loc[0, MEASURES[3:]].tolist()
 
 
 def test_only_those_who_are_asked_for_keep_a_history_whoever_shares_their_stack(tiny, results, stacks, tmp_path, alike):
@@ -297,11 +305,11 @@ def test_a_stack_that_the_memory_does_not_hold_in_the_midst_of_a_round_has_the_s
     runs, real = tiny.vary(epochs=2).grid(seed=[0, 1, 2]), measure_epoch
     whole = swept(*runs, keep=["history"], results=tmp_path / "whole")
 
-    def full(stack, numbers, weights):
+    def full(stack, *more):
         if len(stack.configs) == 3 and stack.seen == 3:  # after the first epoch of round 1
             raise MemoryError
         stack.seen += 1
-        return real(stack, numbers, weights)
+        return real(stack, *more)
 
     with pytest.MonkeyPatch.context() as patch, pytest.warns(UserWarning, match="a stack of 3 runs: it is halved"):
         patch.setattr(Stack, "seen", 0, raising=False)
