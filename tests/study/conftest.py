@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 
 from dsdlib import RunConfig, sweep
 from dsdlib.engine.loop import train
@@ -57,6 +58,20 @@ class Stop(BaseException):
     """In place of a killed process: nothing catches it."""
 
 
+@pytest.fixture(scope="module")
+def run(tiny: RunConfig) -> RunConfig:
+    """A run with everything that is stored: five rounds and a rewinding point."""
+    return tiny.vary(retraining="weight_rewinding", rewind_iteration=3, rounds=4, epochs=2, amount=0.6)
+
+
+@pytest.fixture(scope="module")
+def finished(run: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with one run."""
+    root = tmp_path_factory.mktemp("finished")
+    sweep([run], results=root, progress=False)
+    return root
+
+
 @pytest.fixture
 def users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A user's own module with data sets and networks, `users_own`."""
@@ -79,6 +94,18 @@ def alike() -> Callable[[pd.DataFrame, pd.DataFrame], None]:
         keys = [name for name in ("key", "round", "epoch") if name in one]
         sorted_ = (table.sort_values(keys, ignore_index=True) for table in tables)
         pd.testing.assert_frame_equal(*sorted_, check_exact=True, check_like=True, check_dtype=False)
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def same_weights() -> Callable[[RunConfig, Path, Path], None]:
+    """Assert that two stores hold the same weights, masks and BatchNorm statistics of every round of a run."""
+
+    def check(config: RunConfig, one: Path, other: Path) -> None:
+        for round_ in range(config.rounds + 1):
+            a, b = (Store(root).tensors(config, round_) for root in (one, other))
+            assert a.keys() == b.keys() and all(torch.equal(part, b[name]) for name, part in a.items())
 
     return check
 

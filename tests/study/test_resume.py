@@ -16,7 +16,6 @@ from typing import Any
 import joblib
 import psutil
 import pytest
-import torch
 from torch.nn.utils import parameters_to_vector
 
 from dsdlib import RunConfig, load_history, sweep
@@ -41,13 +40,6 @@ ALL = range(9)  # rounds whose weights are to be kept
 
 def swept(*configs, keep=ALL, **options):
     return sweep(configs, keep=keep, progress=False, **options)
-
-
-def same_weights(config, one, other):
-    """Of all rounds, weights, masks and BatchNorm's statistics."""
-    for round_ in range(config.rounds + 1):
-        a, b = (Store(root).tensors(config, round_) for root in (one, other))
-        assert a.keys() == b.keys() and all(torch.equal(part, b[name]) for name, part in a.items())
 
 
 def vector(network):
@@ -78,7 +70,7 @@ RESUMED = {
 
 @pytest.mark.parametrize("run", RESUMED.values(), ids=RESUMED)
 def test_stopped_in_every_round_a_run_goes_on_to_the_same_bits_and_the_same_history(
-    run, begun, tmp_path, alike, stop_after
+    run, begun, tmp_path, alike, stop_after, same_weights
 ):
     keep, root = [*ALL, "history"], tmp_path / "stopped"
     whole = swept(run, keep=keep, results=tmp_path / "whole")

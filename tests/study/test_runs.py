@@ -19,19 +19,6 @@ def swept(*configs: RunConfig, keep: Any = (), **options: Any) -> pd.DataFrame:
     return sweep(configs, keep=keep, progress=False, **options)
 
 
-@pytest.fixture(scope="module")
-def run(tiny: RunConfig) -> RunConfig:
-    return tiny.vary(retraining="weight_rewinding", rewind_iteration=3, rounds=4, epochs=2, amount=0.6)
-
-
-@pytest.fixture(scope="module")
-def finished(run: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with one run."""
-    root = tmp_path_factory.mktemp("finished")
-    sweep([run], results=root, progress=False)
-    return root
-
-
 # Models and masks ---------------------------------------------------------------------------------------------------
 
 

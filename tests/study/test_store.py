@@ -32,19 +32,6 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.fixture(scope="module")
-def run(tiny: RunConfig) -> RunConfig:
-    return tiny.vary(retraining="weight_rewinding", rewind_iteration=3, rounds=4, epochs=2, amount=0.6)
-
-
-@pytest.fixture(scope="module")
-def finished(run: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with one run."""
-    root = tmp_path_factory.mktemp("finished")
-    sweep([run], results=root, progress=False)
-    return root
-
-
-@pytest.fixture(scope="module")
 def stopped(run: RunConfig, tmp_path_factory: pytest.TempPathFactory, stop_after: Callable) -> Path:
     """A store with the same run, stopped after round 2."""
     root = tmp_path_factory.mktemp("stopped")

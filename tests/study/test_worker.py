@@ -37,13 +37,6 @@ def swept(*configs, keep=ALL, **options):
     return sweep(configs, keep=keep, progress=False, **options)
 
 
-def same_weights(config, one, other):
-    """Of all rounds, weights, masks and BatchNorm's statistics."""
-    for round_ in range(config.rounds + 1):
-        a, b = (Store(root).tensors(config, round_) for root in (one, other))
-        assert a.keys() == b.keys() and all(torch.equal(part, b[name]) for name, part in a.items())
-
-
 def vector(network):
     return parameters_to_vector(network.parameters()).detach().clone()
 
@@ -84,7 +77,7 @@ def test_a_diverging_run_is_named_and_harms_no_partner(tiny: RunConfig, tmp_path
     assert (table["key"] == wild.key).sum() == 1
 
 
-def test_runs_that_begin_with_anothers_weights_share_a_stack_each_with_its_own(stacks, tmp_path, alike):
+def test_runs_that_begin_with_anothers_weights_share_a_stack_each_with_its_own(stacks, tmp_path, alike, same_weights):
     starts = LENET.grid(seed=[5, 6])
     runs = [
         LENET.vary(start=start, start_round=round_, schedule=schedule, criterion=criterion)
@@ -151,7 +144,7 @@ def test_a_run_with_a_start_begins_with_that_rounds_weights_and_trains_them_all(
 
 @pytest.mark.parametrize(("config", "steps"), [(LENET, 0), (LENET, 3), (VGG, 0), (VGG, 3)])
 def test_a_run_with_a_start_rewinds_to_the_start_or_to_so_many_steps_from_it_even_when_resumed(
-    config, steps, begun, tmp_path, alike, stop_after
+    config, steps, begun, tmp_path, alike, stop_after, same_weights
 ):
     config = config.vary(epochs=1, milestones=(), schedule="one_shot")
     first = config.vary(amount=0.7, rounds=1)
@@ -187,7 +180,9 @@ WATCHED = {
 
 
 @pytest.mark.parametrize("config", WATCHED.values(), ids=WATCHED)
-def test_a_history_changes_no_number_and_its_last_epochs_are_the_rows_of_the_table(config, tmp_path, alike):
+def test_a_history_changes_no_number_and_its_last_epochs_are_the_rows_of_the_table(
+    config, tmp_path, alike, same_weights
+):
     unseen = swept(config, results=tmp_path / "unseen")
     table = swept(config, keep=[*ALL, "history"], results=tmp_path / "seen")
     alike(table, unseen)
