@@ -36,6 +36,14 @@ class Archive:
     def __contains__(self, config: RunConfig) -> bool:
         return self._file(config) is not None
 
+    def configs(self, profile: str) -> list[RunConfig]:
+        """The published runs of a profile. Raises `ConfigError` if there is no such file."""
+        file = next((file for file in self.files if file.stem == profile), None)
+        if file is None:
+            there = ", ".join(sorted({file.stem for file in self.files})) or "none"
+            raise ConfigError(f"no published runs of {profile!r}; there are: {there}")
+        return [RunConfig(**fields) for fields in _published(file).configs.values()]
+
     def rows(self, config: RunConfig) -> list[Row]:
         """A row for each round of a published run; [] if it is not published."""
         file = self._file(config)

@@ -10,6 +10,7 @@ import pytest
 from dsdlib import ConfigError, RunConfig, sweep
 from dsdlib.study.__main__ import main
 from dsdlib.study.archive import Archive, publish
+from dsdlib.study.repeat import repeat
 from dsdlib.study.store import Store
 
 
@@ -96,3 +97,30 @@ def test_a_damaged_archive_is_named(published, runs, results, damage):
         file.write_bytes(b"" if damage == "empty" else content[:300] + bytes(20) + content[320:])
     with pytest.raises(ConfigError, match=r"tiny\.parquet: the published archive cannot be read"):
         sweep(runs, progress=False)
+
+
+def test_a_repeat_on_this_machine_gives_the_published_numbers(published, runs, capsys, monkeypatch):
+    monkeypatch.setenv("DSDLIB_FRESH", "1")  # the command reads the archive in any case
+    assert main(["repeat", "tiny", "--key", runs[1].key[:6]]) == 0
+    told = capsys.readouterr().out
+    assert f"run {runs[1].key}, {runs[1].model} on digits" in told
+    cells = [line.split() for line in told.splitlines()[-3:]]
+    assert [row[0] for row in cells] == ["0", "1", "2"]
+    assert all(float(cell) == 0 for row in cells for cell in row[2:])
+
+
+def test_a_repeat_says_how_far_other_numbers_are(published, runs, results):
+    rows = Archive([results / "published"]).rows(runs[0])
+    rows[1] = {**rows[1], "test_loss": rows[1]["test_loss"] + 0.25}
+    apart = repeat(runs[0], rows, rounds=1)
+    assert apart["round"].tolist() == [0, 1]
+    assert apart["test_loss"].tolist() == pytest.approx([0, 0.25], abs=1e-6)
+
+
+def test_a_repeat_of_what_is_not_published_is_refused(published, capsys):
+    assert main(["repeat", "nosuch"]) == 2
+    assert "no published runs of 'nosuch'; there are: " in capsys.readouterr().err
+    assert main(["repeat", "tiny", "--key", "zzz"]) == 2
+    assert "key = 'zzz': 0 published runs begin so" in capsys.readouterr().err
+    assert main(["repeat", "tiny", "--rounds", "9"]) == 2
+    assert "rounds = 9: the run has 0 to 2" in capsys.readouterr().err
