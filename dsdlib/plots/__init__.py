@@ -7,6 +7,7 @@ and says how it is drawn.
 
 from dsdlib.plots.axes import measure_axis, sparsity_axis, weights_axis
 from dsdlib.plots.curves import beside, curves, entropies, mark, parts, shade_phases
+from dsdlib.plots.data import drawn
 from dsdlib.plots.lines import against, lines, mark_width, timings, widths
 from dsdlib.plots.panels import panels
 from dsdlib.plots.series import MEMORISED, PARTS, SERIES, series_style, series_styles, shades
@@ -31,6 +32,7 @@ __all__ = [
     "beside",
     "curves",
     "depths",
+    "drawn",
     "entropies",
     "lines",
     "mark",

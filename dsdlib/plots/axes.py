@@ -10,6 +10,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, Locator
 
 from dsdlib.analysis.intervals import FEWEST_SEEDS, means, unit
+from dsdlib.plots.data import record
 from dsdlib.plots.series import SeriesStyle, series_styles, spoken
 from dsdlib.plots.style import MUTED
 
@@ -32,6 +33,7 @@ def draw_means(ax: Axes, lines: Iterable[tuple[pd.DataFrame, str, str, SeriesSty
     most, name = 0, None
     for table, x, y, own in lines:
         found, name = means(table, [x], y), unit(table)
+        record(ax, found, series=own.label, measure=y)
         style = {"color": own.colour, "linestyle": own.line, "label": own.label}
         if bars:
             reach = found["high"] - found["mean"]

@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from dsdlib.plots.axes import axes, draw_by, draw_means, legend_right, measure_axis, sparsity_axis, weights_axis
+from dsdlib.plots.data import record
 from dsdlib.plots.series import DASHED, PARTS, SeriesStyle, series_style
 from dsdlib.plots.style import INK, MUTED, PHASE_COLOURS
 
@@ -56,6 +57,7 @@ def entropies(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     tidy["Layer"] = tidy["Layer"].str.removeprefix("entropy_").astype(int)
     mean = table.groupby("sparsity")["entropy"].mean()
     ax = axes(ax)
+    record(ax, mean.rename("mean").reset_index(), series="mean", measure="entropy")
     ax.plot(mean.index, mean, color=INK, linestyle=DASHED, label="mean")
     return curves(tidy, "Layer", "entropy", "Entropy of the neurons (bits)", ax=ax)
 
@@ -97,6 +99,7 @@ def beside(ax: Axes, points: pd.DataFrame, colours: dict[str, str], x: str = "sp
         part, own = points[points["series"] == series], series_style(colour)
         style = {"fmt": "o", "mfc": "white", "ms": 5, "lw": 1, "capsize": 2, "zorder": 4, "clip_on": False}
         style["color"] = own.colour if own else colour
+        record(ax, part[[x, "value", "reading_error"]].rename(columns={"value": "mean"}), series=f"Published: {series}")
         ax.errorbar(part[x], part["value"], part["reading_error"], label=f"Published: {series}", **style)
         if x == "sparsity" and len(part):
             ax.set_xlim(right=max(ax.get_xlim()[1], part[x].max()))

@@ -7,6 +7,7 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from dsdlib.analysis.intervals import means
 from dsdlib.plots.axes import axes, legend_right, measure_axis, note_few
+from dsdlib.plots.data import record
 from dsdlib.plots.series import series_styles, spoken
 from dsdlib.plots.style import INK, MUTED
 
@@ -19,6 +20,8 @@ def stops(outcomes: pd.DataFrame, hue: str, ax: Axes | None = None) -> Axes:
     """
     ax, series, rules = axes(ax), series_styles(outcomes[hue]), series_styles(outcomes["rule"])
     accuracy, flops = (means(outcomes, [hue, "rule"], y) for y in ("test_accuracy", "train_flops"))
+    for found, measure in ((accuracy, "test_accuracy"), (flops, "train_flops")):
+        record(ax, found, measure=measure)
     for up, across in zip(accuracy.itertuples(index=False), flops.itertuples(index=False), strict=True):
         style = {"fmt": rules[up.rule].marker, "color": series[up[0]].colour, "ms": 9, "lw": 1, "mec": "white"}
         reach = [np.atleast_1d(found.high - found.mean) for found in (up, across)]
@@ -41,6 +44,7 @@ def stops_beside(ax: Axes, points: pd.DataFrame) -> None:
 
     ``points`` is a `dsdlib.analysis.published.figure` whose axis is ``train_pflops``.
     """
+    record(ax, points[["series", "train_pflops", "value"]].rename(columns={"value": "mean"}), measure="published")
     ax.plot(1e15 * points["train_pflops"], points["value"], "o", mfc="white", color=INK, ms=9, label="Published")
     for point in points.itertuples():
         where = {"xytext": (8, 0), "textcoords": "offset points", "va": "center", "size": "small"}

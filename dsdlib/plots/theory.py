@@ -9,6 +9,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator
 
 from dsdlib.analysis.intervals import means
 from dsdlib.plots.axes import axes, draw_by, legend_right, measure_axis, plain_ticks
+from dsdlib.plots.data import record
 from dsdlib.plots.series import SeriesStyle, series_styles
 from dsdlib.plots.style import INK, MUTED
 
@@ -49,6 +50,8 @@ def risks(
 def _risk(ax: Axes, line: pd.DataFrame, points: pd.DataFrame, x: str, style: SeriesStyle) -> None:
     """The theory and the simulation of one estimator, and its entry in the legend."""
     found = means(points, [x], "risk")
+    record(ax, line[[x, "risk"]].rename(columns={"risk": "mean"}), series=f"{style.label}, theory", measure="risk")
+    record(ax, found, series=f"{style.label}, simulation", measure="risk")
     flat = points.groupby("repeat")["risk"].nunique().max() == 1
     if flat:
         ax.plot(line[x], line["risk"], color=style.colour, lw=1.8)
@@ -84,6 +87,7 @@ def advantages(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     The axes are the numbers of features kept and used for each sample; the border is where both risks are equal.
     """
     ax = axes(ax)
+    record(ax, table)
     values = table.pivot(index="ratio", columns="kept_ratio", values="advantage")
     levels = np.linspace(-2, 2, 33)
     filled = ax.contourf(values.columns, values.index, values, levels, cmap="RdBu", extend="both")

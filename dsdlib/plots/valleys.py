@@ -7,6 +7,7 @@ from matplotlib.patches import Patch
 
 from dsdlib.analysis.curves import CLEAR
 from dsdlib.plots.axes import axes, measure_axis, note_few, sparsity_axis
+from dsdlib.plots.data import record
 from dsdlib.plots.series import DASHED, SOLID, SeriesStyle, is_ordered, series_styles, spoken
 from dsdlib.plots.style import MUTED, PHASE_COLOURS, TEST, TRAIN
 
@@ -29,6 +30,7 @@ def depths(
         line = own.line if ordered else "none"
         style = {"marker": own.marker, "ls": line, "color": own.colour, "label": own.label}
         ax.errorbar(at, group["depth"], bars, capsize=4, **style)
+    record(ax, valleys)
     names = [style.label for style in series_styles(valleys[x]).values()]
     ax.set_xticks(range(len(values)), names, **({} if ordered else {"rotation": 30, "ha": "right"}))
     ax.set_xlabel(spoken(x) if label is None else label)
@@ -46,6 +48,7 @@ def places(valleys: pd.DataFrame, x: str, ax: Axes | None = None) -> Axes:
     ax = axes(ax)
     values = sorted(valleys[x].unique())
     at = [values.index(v) for v in valleys[x]]
+    record(ax, valleys)
     for name, label, colour, line in (("bottom", "Valley", TEST, SOLID), ("peak", "Second peak", TRAIN, DASHED)):
         sparsity = 100 * valleys[f"{name}_sparsity"].where(valleys["depth"] > CLEAR)
         ax.plot(at, sparsity, marker="o", ls=line, color=colour, label=label)
@@ -63,6 +66,7 @@ def phase_map(phases: pd.DataFrame, by: str, label: str, ax: Axes | None = None)
     """
     ax = axes(ax)
     values = sorted(phases[by].unique())
+    record(ax, phases)
     for phase, colour in PHASE_COLOURS.items():
         part = phases[phases["phase"] == phase]
         at = [values.index(value) for value in part[by]]

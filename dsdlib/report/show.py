@@ -3,9 +3,11 @@ mimetype of its own, structured data for the report's pages."""
 
 import base64
 import io
+import re
 from collections.abc import Callable
 from html import escape
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import scipy
@@ -13,38 +15,61 @@ import torch
 from IPython.display import Markdown, display
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 from pandas.api.types import is_float_dtype, is_integer_dtype
 
 from dsdlib.analysis.claims import Claim, effect
 from dsdlib.config import RunConfig
 from dsdlib.data import Dataset
+from dsdlib.plots.data import drawn
 from dsdlib.study.provenance import describe_machine
 from dsdlib.study.store import Store
 
 FIGURE, CLAIMS, PROVENANCE = (f"application/vnd.dsdlib.{kind}+json" for kind in ("figure", "claims", "provenance"))
 
 
+LARGE = 100_000  # bytes
+
+
 def show_figure(ax: Axes, shows: str, finding: str, key: bool = False) -> None:
     """Show the figure that ``ax`` belongs to, with a caption and an alternative text, and close it.
+
+    The report's pages link the figure to the data that the functions of `dsdlib.plots` have drawn in it.
 
     ``shows`` says what the axes show, without a full stop ("Test accuracy against sparsity for each λ"). ``finding`` is
     the caption: whole sentences that say what this figure's numbers are. The alternative text is both. ``key`` puts the
     figure on the report's front page.
     """
     figure = ax.figure
-    file, alt = io.BytesIO(), f"{shows}. {finding}"
-    figure.savefig(file, format="png", dpi=200, bbox_inches="tight", facecolor="white")
+    alt, source, width = f"{shows}. {finding}", image_source(figure), round(figure.get_figwidth() * 100)
+    data = drawn(figure)
     plt.close(figure)
-    image = base64.b64encode(file.getvalue()).decode()
-    width = round(figure.get_figwidth() * 100)
     _show(
-        f'<figure><img alt="{escape(alt)}" src="data:image/png;base64,{image}" width="{width}">'
+        f'<figure><img alt="{escape(alt)}" src="{source}" width="{width}">'
         f"<figcaption>{escape(finding)}</figcaption></figure>",
         alt,
         FIGURE,
-        {"alt": alt, "caption": finding, "key": key, "sentence": finding},
+        {"alt": alt, "shows": shows, "caption": finding, "key": key, "source": source, "width": width}
+        | ({} if data.empty else {"data": data.to_csv(index=False, float_format="%.7g")}),
     )
+
+
+def image_source(figure: Figure) -> str:
+    """A figure as a data URI: as SVG, or as PNG if the SVG is large and the PNG smaller.
+
+    Text stays text in SVG. matplotlib sets it in a wide font, so that it fits in whatever font a reader has.
+    """
+    options = {"bbox_inches": "tight", "facecolor": "white"}
+    vectors = io.BytesIO()
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "dsdlib"}):
+        figure.savefig(vectors, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")), **options)
+    kind, image = "svg+xml", re.sub(rb">\s+<", b"><", vectors.getvalue())
+    if len(image) > LARGE:
+        pixels = io.BytesIO()
+        figure.savefig(pixels, format="png", dpi=200, **options)
+        kind, image = min((kind, image), ("png", pixels.getvalue()), key=lambda each: len(each[1]))
+    return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"
 
 
 def show_recipe(*configs: RunConfig) -> None:

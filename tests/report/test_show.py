@@ -1,13 +1,18 @@
 """What a reader sees of a table of results."""
 
+import base64
+import io
+import xml.etree.ElementTree as ET
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from bs4 import BeautifulSoup
+from matplotlib import pyplot as plt
 
-from dsdlib import data
-from dsdlib.report.show import PROVENANCE, show_machine, show_table
+from dsdlib import data, plots
+from dsdlib.report.show import FIGURE, PROVENANCE, image_source, show_figure, show_machine, show_table
 
 
 @pytest.fixture
@@ -79,3 +84,29 @@ def test_timings_name_the_machine_and_the_data(shown):
     assert facts["Data"].startswith("digits (SHA-256 ") and facts["Device"] == "cpu"
     assert f"torch {torch.__version__.split('+')[0]}" in facts["Versions"] and "Python 3." in facts["Versions"]
     assert facts["Processor"] in shown[0]["text/html"]
+
+
+@pytest.mark.usefixtures("closed_figures")
+def test_a_figure_is_a_drawing_with_text_and_with_the_data_drawn(shown):
+    table = pd.DataFrame({"kind": ["a"] * 3, "seed": 0, "sparsity": [0, 0.5, 0.9], "test_accuracy": [0.9, 0.1, 0.8]})
+    show_figure(plots.curves(table, "kind"), "A curve", "It falls & rises.", key=True)
+    figure = shown[0][FIGURE]
+    kind, _, encoded = figure["source"].partition(",")
+    drawing = ET.fromstring(base64.b64decode(encoded))
+    assert kind == "data:image/svg+xml;base64" and drawing.tag.endswith("svg")
+    assert "Test accuracy (%)" in {element.text for element in drawing.iter()}
+    image = BeautifulSoup(shown[0]["text/html"], "html.parser").img
+    assert image["alt"] == "A curve. It falls & rises." and image["src"] == figure["source"]
+    written = pd.read_csv(io.StringIO(figure["data"]))
+    assert written["mean"].tolist() == [0.9, 0.1, 0.8] and written["series"].tolist() == ["a"] * 3
+    assert not plt.get_fignums()
+
+
+@pytest.mark.usefixtures("closed_figures")
+def test_a_figure_is_the_same_text_each_time_and_pixels_where_a_drawing_would_be_larger():
+    rng = np.random.default_rng(0)
+    few, many = plt.subplots()[1], plt.subplots()[1]
+    few.plot([0, 1])
+    many.scatter(*rng.uniform(size=(2, 5000)), c=rng.uniform(size=5000))
+    assert image_source(few.figure) == image_source(few.figure)
+    assert image_source(many.figure).startswith("data:image/png;base64,")
