@@ -1,106 +1,117 @@
-"""Claims: what was measured for each, its effect with an interval over seeds, and a verdict."""
+"""Claims: what was measured for each, its effect with an interval over seeds, and a verdict.
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+`claims.yaml` has every claim that is judged, with its threshold. Notebooks give the effects, by a claim's id.
+"""
+
+from collections.abc import Mapping, Sequence
 from math import floor, isfinite, log10
-from typing import Any, Literal, TypedDict, Unpack
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import numpy as np
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
 from scipy.stats import false_discovery_control
 from scipy.stats import t as student
 
 from dsdlib.analysis.intervals import Interval
-
-DSD2, ANTIDOTE = "Quétu & Tartaglione 2024", "Quétu & Milovanović 2023"
-HE, CHANG = "He et al. 2022", "Chang et al. 2021"
-OURS = "a question of this study"
+from dsdlib.config import ConfigError, RunConfig, suggestion
 
 Verdict = Literal["supported", "does not hold here", "contradicted", "undecided", "nothing to judge"]
 SUPPORTED, ABSENT, CONTRADICTED, UNDECIDED, NOTHING_TO_JUDGE = VERDICTS = Verdict.__args__
 FEWEST_TO_JUDGE = 5  # seeds
+Text = Annotated[str, Field(min_length=1)]
 
 
-@dataclass(frozen=True)
-class Claim:
-    """One row of the claims' table. ``effect``, ``low``, ``high`` and ``p`` are None where there is no number.
+class Claim(BaseModel):
+    """A claim, without any result: one entry of `claims.yaml`.
 
-    ``reason`` says why there is nothing to judge. ``own_setting`` says whether the runs repeat the paper's own setting.
-    ``p`` is the two-sided p-value of the effect against the threshold.
+    ``statistic`` is what is measured, in words. The claim is supported where it lies on the side ``direction`` of
+    ``threshold``, in ``unit``. ``gate`` says when there is nothing to judge. ``hypothesis`` is ``paper``, or ``ours``
+    for a hypothesis of this study. ``own_setting`` has the settings in which the paper itself made the claim. Each is
+    a mapping from fields of `RunConfig` to the values that they may have; there are none where the paper's recipe is
+    not known.
     """
 
-    statement: str
-    paper: str
-    dataset: str
-    measured: str
-    effect: float | None
-    low: float | None
-    high: float | None
-    unit: str
-    threshold: str
-    verdict: Verdict
-    reason: str
-    own_setting: bool
-    seeds: int
-    p: float | None
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+    id: str
+    statement: Text
+    paper: Text
+    section: Text
+    statistic: Text
+    direction: Literal["above", "below"]
+    threshold: float
+    unit: Literal["points", "rounds", "%", "nats", ""]
+    gate: Text
+    hypothesis: Literal["paper", "ours"] = "paper"
+    own_setting: tuple[dict[str, list[Any]], ...] = ()
 
-
-class About(TypedDict):
-    """Whose claim it is, on which data it was tested, and what was measured."""
-
-    paper: str
-    dataset: str
-    measured: str
+    def is_own_setting(self, config: RunConfig) -> bool:
+        """Whether runs of this configuration repeat a setting of the paper."""
+        fields = config.model_dump(mode="json")
+        return any(all(fields[name] in values for name, values in own.items()) for own in self.own_setting)
 
 
-def judge(
-    statement: str,
-    *,
-    effect: Interval,
-    expected: Literal["above", "below"],
-    threshold: float,
-    unit: str = "points",
-    reason: str = "",
-    own_setting: bool = False,
-    **about: Unpack[About],
-) -> Claim:
-    """The verdict on a claim that an ``effect`` lies above or below a ``threshold``, which is set beforehand.
+def _read(path: Path) -> dict[str, Claim]:
+    listed = yaml.safe_load(path.read_text(encoding="utf-8"))
+    found = {}
+    for name, claim in listed["claims"].items():
+        own = [listed["settings"][setting] for setting in claim.pop("own_setting", [])]
+        found[name] = Claim(id=name, own_setting=own, **claim)
+    return found
 
-    The claim is *supported* if the whole 95% interval lies on the ``expected`` side of the threshold. It *does not hold
-    here* if the whole interval lies on the other side; in the paper's own setting (``own_setting``) it is
-    *contradicted*. It is *undecided* if the interval contains the threshold. There is *nothing to judge* if the effect
-    was not measured or has no interval, or if it has fewer than `FEWEST_TO_JUDGE` seeds. The ``reason`` for an effect
-    that was not measured is the effect's own unless one is given. ``about`` are the fields of `About`.
+
+CLAIMS = _read(Path(__file__).with_name("claims.yaml"))
+
+
+def judge(name: str, effect: Interval, runs: RunConfig | str, where: str) -> dict[str, Any]:
+    """A row of the claims' table: the claim called ``name``, its ``effect`` and the verdict on it.
+
+    ``runs`` is the configuration of the runs that were measured, or the name of the data if there were no runs.
+    ``where`` says in words which of the runs they were and what they were compared with.
+
+    The claim is *supported* if the whole 95% interval lies on the claim's side of its threshold. It *does not hold
+    here* if the whole interval lies on the other side; in the paper's own setting it is *contradicted*. It is
+    *undecided* if the interval contains the threshold. There is *nothing to judge* if the effect was not measured or
+    has no interval, or if it has fewer than `FEWEST_TO_JUDGE` seeds. Raises `ConfigError` for a claim that is not in
+    `CLAIMS`.
+
+    The row has the claim's ``id``, ``statement``, ``paper``, ``section``, ``hypothesis``, ``statistic``, ``direction``,
+    ``threshold`` and ``unit``; ``dataset`` and ``where``; ``effect``, ``low`` and ``high``, which are None where there
+    is no number; the ``verdict``, and the ``reason`` if there is nothing to judge; whether this is the paper's
+    ``own_setting``; the number of ``seeds``; and ``p``, the two-sided p-value of the effect against the threshold.
     """
+    if name not in CLAIMS:
+        raise ConfigError(f"claim {name!r}: not in claims.yaml{suggestion(name, CLAIMS)}")
+    claim, trained = CLAIMS[name], isinstance(runs, RunConfig)
+    own_setting = trained and claim.is_own_setting(runs)
     numbers = [n if isfinite(n) else None for n in (effect.value, effect.low, effect.high)]
-    verdict, why = NOTHING_TO_JUDGE, ""
+    verdict, reason = NOTHING_TO_JUDGE, ""
     if numbers[0] is None:
-        why = reason or effect.reason or "not run"
+        reason = effect.reason or "not run"
     elif None in numbers or effect.seeds < FEWEST_TO_JUDGE:
-        why = effect.reason or "too few seeds"
+        reason = effect.reason or "too few seeds"
     else:
-        verdict = _verdict(effect, threshold, expected, own_setting)
-    return Claim(
-        statement,
-        **about,
+        verdict = _verdict(effect, claim, own_setting)
+    return {
+        **claim.model_dump(exclude={"gate", "own_setting"}),
+        "dataset": runs.dataset if trained else runs,
+        "where": where,
         **dict(zip(("effect", "low", "high"), numbers, strict=True)),
-        unit=unit,
-        threshold=f"{expected} {threshold:g} {unit}".strip(),
-        verdict=verdict,
-        reason=why,
-        own_setting=own_setting,
-        seeds=effect.seeds,
-        p=None if why else _p_value(effect, threshold),
-    )
+        "verdict": verdict,
+        "reason": reason,
+        "own_setting": own_setting,
+        "seeds": effect.seeds,
+        "p": None if reason else _p_value(effect, claim.threshold),
+    }
 
 
-def _verdict(effect: Interval, threshold: float, expected: str, own_setting: bool) -> Verdict:
-    above, below = effect.low > threshold, effect.high < threshold
+def _verdict(effect: Interval, claim: Claim, own_setting: bool) -> Verdict:
+    above, below = effect.low > claim.threshold, effect.high < claim.threshold
     if not (above or below):
         return UNDECIDED
-    if above == (expected == "above"):
+    if above == (claim.direction == "above"):
         return SUPPORTED
     return CONTRADICTED if own_setting else ABSENT
 
@@ -113,13 +124,13 @@ def _p_value(effect: Interval, threshold: float) -> float:
     return float(2 * student.sf(distance / effect.error, effect.seeds - 1))
 
 
-def decided(claim: dict[str, Any]) -> bool:
-    """Whether the verdict on a claim (`Claim.as_dict`) says that it holds or that it does not."""
+def decided(claim: Mapping[str, Any]) -> bool:
+    """Whether the verdict on a claim (a row of `judge`) says that it holds or that it does not."""
     return claim["verdict"] in (SUPPORTED, ABSENT, CONTRADICTED)
 
 
-def fragile(claims: Sequence[dict[str, Any]]) -> list[bool]:
-    """Which of the claims (`Claim.as_dict`) have a verdict that control of the false discovery rate would not keep.
+def fragile(claims: Sequence[Mapping[str, Any]]) -> list[bool]:
+    """Which of the claims (rows of `judge`) have a verdict that control of the false discovery rate would not keep.
 
     The Benjamini–Hochberg procedure at 5% is applied to the p-values of all claims that were judged. Verdicts are not
     changed by it.
@@ -131,7 +142,7 @@ def fragile(claims: Sequence[dict[str, Any]]) -> list[bool]:
     return [decided(claim) and bool(p > 0.05) for claim, p in zip(claims, adjusted, strict=True)]
 
 
-def wrong_by_chance(claims: Sequence[dict[str, Any]]) -> float:
+def wrong_by_chance(claims: Sequence[Mapping[str, Any]]) -> float:
     """How many verdicts would be wrong by chance, on average, if every effect lay at its threshold.
 
     An interval of 95% then lies wholly on the wrong side of the threshold with a probability of 2.5%. Elsewhere that is
@@ -140,7 +151,7 @@ def wrong_by_chance(claims: Sequence[dict[str, Any]]) -> float:
     return 0.025 * sum(claim.get("p") is not None for claim in claims)
 
 
-def effect(claim: dict[str, Any]) -> str:
+def effect(claim: Mapping[str, Any]) -> str:
     """The effect of a claim in words, with three digits of its largest number and at most two decimals.
 
     For example ``−15.9 points [−18.2, −13.4]``.
@@ -155,3 +166,8 @@ def effect(claim: dict[str, Any]) -> str:
         return "—"
     interval = "" if (low, high) == ("?", "?") else f" [{low},\N{NO-BREAK SPACE}{high}]"
     return f"{value} {claim.get('unit', '')}".strip() + interval
+
+
+def threshold(claim: Mapping[str, Any]) -> str:
+    """Where a claim expects its effect, in words: ``above 2 points``."""
+    return f"{claim['direction']} {claim['threshold']:g} {claim['unit']}".strip()

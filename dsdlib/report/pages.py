@@ -13,7 +13,7 @@ from bs4 import BeautifulSoup
 from jinja2 import FileSystemLoader
 from nbconvert import HTMLExporter
 
-from dsdlib.analysis.claims import VERDICTS, decided, effect, fragile, wrong_by_chance
+from dsdlib.analysis.claims import VERDICTS, decided, effect, fragile, threshold, wrong_by_chance
 from dsdlib.report.show import CLAIMS, FIGURE, PROVENANCE
 from dsdlib.study.files import write_whole
 
@@ -95,7 +95,7 @@ def html_exporter() -> HTMLExporter:
         template_name="base",
         template_file="section.html.j2",
         extra_loaders=[FileSystemLoader(Path(__file__).parent / "templates")],
-        filters={"effect": effect, "duration": duration, "tally": tally, "chance": chance},
+        filters={"effect": effect, "threshold": threshold, "duration": duration, "tally": tally, "chance": chance},
         # Keep only the last state of a progress bar.
         preprocessors=["nbconvert.preprocessors.CoalesceStreamsPreprocessor"],
         exclude_anchor_links=True,

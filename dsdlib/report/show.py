@@ -6,6 +6,7 @@ import io
 import re
 from collections.abc import Callable
 from html import escape
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -19,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 from pandas.api.types import is_float_dtype, is_integer_dtype
 
-from dsdlib.analysis.claims import Claim, effect
+from dsdlib.analysis.claims import effect, threshold
 from dsdlib.config import RunConfig
 from dsdlib.data import Dataset
 from dsdlib.plots.data import drawn
@@ -83,21 +84,21 @@ def show_recipe(*configs: RunConfig) -> None:
     _show(f"<details><summary>The full recipe</summary>{html}</details>", table.to_string(index=False), None, None)
 
 
-def show_claims(claims: list[Claim]) -> None:
-    """Show claims with their effects and verdicts as a table."""
+def show_claims(claims: list[dict[str, Any]]) -> None:
+    """Show claims (rows of `dsdlib.analysis.claims.judge`) with their effects and verdicts as a table."""
     rows = [
         {
-            "Claim": claim.statement,
-            "Paper": claim.paper,
-            "Measured": f"{claim.measured}; expected {claim.threshold}",
-            "Effect [95% interval]": effect(claim.as_dict()),
-            "Verdict": f"{claim.verdict}: {claim.reason}" if claim.reason else claim.verdict,
+            "Claim": claim["statement"],
+            "Paper": claim["paper"],
+            "Measured": f"{claim['where']}: {claim['statistic']}; expected {threshold(claim)}",
+            "Effect [95% interval]": effect(claim),
+            "Verdict": f"{claim['verdict']}: {claim['reason']}" if claim["reason"] else claim["verdict"],
         }
         for claim in claims
     ]
     table = pd.DataFrame(rows)
     html = table.to_html(border=0, index=False, classes="claims")
-    _show(html, table.to_string(index=False), CLAIMS, [claim.as_dict() for claim in claims])
+    _show(html, table.to_string(index=False), CLAIMS, claims)
 
 
 def show_table(table: pd.DataFrame, **formats: str) -> None:

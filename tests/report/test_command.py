@@ -34,7 +34,8 @@ CLAIMS = f"""\
 import sys
 print("progress: half", end="", file=sys.stderr, flush=True)
 print("\\rprogress: done", file=sys.stderr)
-claim = {{"paper": "He 2022", "measured": "valley", "unit": "points", "threshold": "0", "dataset": "digits"}}
+claim = {{"paper": "He 2022", "where": "20% noise", "statistic": "depth", "dataset": "digits", "unit": "points",
+          "direction": "above", "threshold": 0}}
 first = {{"statement": "<b>&", "effect": -15.93, "low": -18.2, "high": -13.4, "verdict": "supported", "p": 0.001}}
 second = {{"statement": "It may", "effect": None, "low": None, "high": None, "verdict": "nothing to judge",
     "reason": "not run", "p": None}}
@@ -93,7 +94,7 @@ def test_index_tells_the_claims(made: Path) -> None:
     )
     rows = [row.get_text("|", strip=True) for row in index.select("table.claims tbody tr:not(.group)")]
     effect = "−15.9 points [−18.2,\N{NO-BREAK SPACE}−13.4]"
-    assert rows[0] == f"<b>&|He 2022|digits|Profile: tiny|valley|Threshold: 0|{effect}|supported"
+    assert rows[0] == f"<b>&|He 2022|digits|Profile: tiny|20% noise: depth|Threshold: above 0 points|{effect}|supported"
     assert "It may" in rows[1] and "—|nothing to judge|not run" in rows[1]
     assert index.select_one("tr.group a")["href"] == "01_valley.html"
 
