@@ -4,6 +4,7 @@ mimetype of its own, structured data for the report's pages."""
 import base64
 import io
 import re
+from collections import defaultdict
 from collections.abc import Callable
 from html import escape
 from typing import Any
@@ -43,7 +44,7 @@ def show_figure(ax: Axes, shows: str, finding: str, key: bool = False) -> None:
     figure on the report's front page.
     """
     figure = ax.figure
-    alt, source, width = f"{shows}. {finding}", image_source(figure), round(figure.get_figwidth() * 100)
+    alt, source, width = f"{shows}. {finding}", imagesource(figure), round(figure.get_figwidth() * 100)
     data = drawn(figure)
     plt.close(figure)
     _show(
@@ -56,7 +57,7 @@ def show_figure(ax: Axes, shows: str, finding: str, key: bool = False) -> None:
     )
 
 
-def image_source(figure: Figure) -> str:
+def imagesource(figure: Figure) -> str:
     """A figure as a data URI: as SVG, or as PNG if the SVG is large and the PNG smaller.
 
     Text stays text in SVG. matplotlib sets it in a wide font, so that it fits in whatever font a reader has.
@@ -143,6 +144,7 @@ def show_provenance(table: pd.DataFrame, runs: list[RunConfig]) -> None:
     facts = {
         "Data": ", ".join(data),
         "Runs": f"{count} run{'s' * (count != 1)}, {len(table)} trainings",
+        "Source": source({run.key: session for run, session in sessions}),
         "Training time": f"{table['seconds'].sum():,.0f} s, summed over runs",
         "Device": ", ".join(unique["device"]),
         "Processor": ", ".join(unique["processor"]),
@@ -151,6 +153,18 @@ def show_provenance(table: pd.DataFrame, runs: list[RunConfig]) -> None:
         "Commit": ", ".join(unique["commit"]),
     }
     _show_facts(facts)
+
+
+def source(last: dict[str, dict[str, Any]]) -> str:
+    """Whether runs were trained here or published, and when, in words; ``last`` has each run's last session."""
+    days = defaultdict(list)
+    for session in last.values():
+        place = f"published in {session['published']}, trained" if "published" in session else "trained here"
+        days[place].append(session["started"][:10])
+    return "; ".join(
+        f"{len(when)} run{'s' * (len(when) != 1)} {place} on {' to '.join(sorted({min(when), max(when)}))}"
+        for place, when in sorted(days.items())
+    )
 
 
 def show_machine(device: torch.device, dataset: Dataset) -> None:

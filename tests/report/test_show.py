@@ -12,7 +12,7 @@ from bs4 import BeautifulSoup
 from matplotlib import pyplot as plt
 
 from dsdlib import data, plots
-from dsdlib.report.show import FIGURE, PROVENANCE, image_source, show_figure, show_machine, show_table
+from dsdlib.report.show import FIGURE, PROVENANCE, image_source, show_figure, show_machine, show_table, source
 
 
 @pytest.fixture
@@ -110,3 +110,12 @@ def test_a_figure_is_the_same_text_each_time_and_pixels_where_a_drawing_would_be
     many.scatter(*rng.uniform(size=(2, 5000)), c=rng.uniform(size=5000))
     assert image_source(few.figure) == image_source(few.figure)
     assert image_source(many.figure).startswith("data:image/png;base64,")
+
+
+def test_provenance_says_which_runs_were_published_and_which_trained_here():
+    published = {"published": "mnist.parquet"}
+    last = {"a": {"started": "2026-11-24T10:00:00"}, "b": {"started": "2026-11-26T10:00:00"} | published}
+    last |= {"c": {"started": "2026-11-25T10:00:00"} | published}
+    assert source(last) == (
+        "2 runs published in mnist.parquet, trained on 2026-11-25 to 2026-11-26; 1 run trained here on 2026-11-24"
+    )
