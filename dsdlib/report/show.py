@@ -44,7 +44,7 @@ def show_figure(ax: Axes, shows: str, finding: str, key: bool = False) -> None:
     figure on the report's front page.
     """
     figure = ax.figure
-    alt, source, width = f"{shows}. {finding}", imagesource(figure), round(figure.get_figwidth() * 100)
+    alt, source, width = f"{shows}. {finding}", image_source(figure), round(figure.get_figwidth() * 100)
     data = drawn(figure)
     plt.close(figure)
     _show(
@@ -57,7 +57,7 @@ def show_figure(ax: Axes, shows: str, finding: str, key: bool = False) -> None:
     )
 
 
-def imagesource(figure: Figure) -> str:
+def image_source(figure: Figure) -> str:
     """A figure as a data URI: as SVG, or as PNG if the SVG is large and the PNG smaller.
 
     Text stays text in SVG. matplotlib sets it in a wide font, so that it fits in whatever font a reader has.
