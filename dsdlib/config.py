@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from itertools import product
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
@@ -89,6 +89,11 @@ class RunConfig(BaseModel):
         except ValidationError as error:
             raise ConfigError(_explain(error, type(self).model_fields)) from None
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_value_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        return value if info.field_name == "augment" else no_truth_value(value)
+
     @model_validator(mode="after")
     def _hangs_together(self) -> RunConfig:
         shortest, limit = min((self.epochs, "epochs"), (self.retrain_epochs or self.epochs, "retrain_epochs"))
@@ -156,6 +161,13 @@ class RunConfig(BaseModel):
             row[role] = source.key if source else None
             row[f"{role}_round"] = str(row[f"{role}_round"]) if source else None
         return {name: value for name, value in row.items() if name != "model_args"}
+
+
+def no_truth_value(value: Any) -> Any:
+    """The value, unless it is true or false, or a list with one of them: pydantic takes these for 1 and 0."""
+    if any(isinstance(part, bool) for part in (value if isinstance(value, list | tuple) else [value])):
+        raise ValueError("a truth value is not allowed here")
+    return value
 
 
 def _check_round(role: str, run: RunConfig | None, round_: int | str) -> None:

@@ -145,7 +145,7 @@ def import_object(path: str, what: str) -> Callable[..., Any]:
     module, _, attribute = path.partition(":")
     try:
         return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ImportError, AttributeError, ValueError, TypeError) as error:  # TypeError: of a relative name
         raise ConfigError(f"{what} = {path!r}: cannot be imported ({error})") from None
 
 

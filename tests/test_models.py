@@ -113,6 +113,7 @@ def test_initialisation_is_the_seeds_and_draws_own_and_leaves_the_global_generat
         ("vgg_like", {"depth": 4}, "depth = 4: 8×8 images allow at most 3 blocks"),
         ("no_such_package:factory", {}, "model = 'no_such_package:factory': cannot be imported"),
         ("math:no_such_thing", {}, "cannot be imported"),
+        ("..x:y", {}, "model = '..x:y': cannot be imported"),
         ("mlp", {"width": 0}, "width = 0: .*greater than 0"),
         ("lenet_300_100", {"width": "abc"}, "width = 'abc': .*number"),
         ("resnet18", {"maxpool": "no"}, "maxpool = 'no': .*boolean"),

@@ -12,7 +12,7 @@ import yaml
 
 from dsdlib.report.execute import alarm, execute_all
 from dsdlib.report.pages import duration, render
-from dsdlib.report.parameters import project_root, read_profile
+from dsdlib.report.parameters import project_root, read_profile, read_yaml
 
 
 def take_changes(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None, root: Path | None = None) -> int:
             raise ValueError(f"--at-once {arguments.at_once}: at least 1")
         if arguments.minutes is not None and not 0 < arguments.minutes < 1e6:
             raise ValueError(f"--minutes {arguments.minutes:g}: more than 0 and less than a million")
-        changes = {name: yaml.safe_load(value) for name, value in arguments.changes}
+        changes = {name: read_yaml(value) for name, value in arguments.changes}
         plan = read_profile(root, arguments.profile, arguments.only, changes)
     except (ValueError, SyntaxError, yaml.YAMLError) as refusal:
         print(f"report: {refusal}", file=sys.stderr)

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import TypeAdapter, ValidationError
 
 from dsdlib.config import ConfigError, RunConfig, suggestion
+from dsdlib.report.limits import check_together, converted
 
 RECIPES = ("recipe", "own_recipe")  # parameters that map fields of RunConfig to values
 
@@ -30,19 +30,11 @@ def check_parameters(namespace: dict[str, Any]) -> None:
     for name in _injected(namespace["In"]):
         if name not in declared and name != "recipe":
             raise ConfigError(f"unknown parameter {name!r}{suggestion(name, declared)}")
-    values = {name: _converted(name, namespace[name], declared[name], namespace) for name in declared}
+    values = {name: converted(name, namespace[name], eval(declared[name], namespace)) for name in declared}
     for name in set(RECIPES) & values.keys():
         _check_fields(name, values[name])
+    check_together(declared, values)
     namespace.update(values)
-
-
-def _converted(name: str, value: Any, annotation: str, namespace: dict[str, Any]) -> Any:
-    try:
-        if isinstance(value, str) and value.startswith(("[", "{")) and annotation != "str":
-            value = yaml.safe_load(value)  # a list or mapping from papermill's command line
-        return TypeAdapter(eval(annotation, namespace)).validate_python(value)
-    except (ValidationError, yaml.YAMLError):
-        raise ConfigError(f"{name} = {value!r}: not a {annotation}") from None
 
 
 def _check_fields(name: str, recipe: dict[str, Any]) -> None:
@@ -74,6 +66,29 @@ def _injected(sources: Sequence[str]) -> list[str]:
     """Names assigned by papermill's own cell, known by its first line; by the latest of several."""
     cells = [ast.parse(source).body for source in sources if source.startswith("# Parameters")]
     return [target.id for node in cells[-1] for target in node.targets] if cells else []
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without what is more likely a mistake: a key that stands twice, of which the first value is lost, and
+    references within the file, which may lead back to themselves."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.composer.ComposerError(
+                None, None, "references (*name) are not allowed", self.peek_event().start_mark
+            )
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        if twice := [key for i, key in enumerate(keys) if key in keys[:i]]:
+            raise yaml.constructor.ConstructorError(None, None, f"{twice[0]!r} stands there twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(text: str) -> Any:
+    """The value of a YAML text. Raises yaml.YAMLError, also for a key that stands twice and for references."""
+    return yaml.load(text, _Loader)
 
 
 def project_root() -> Path:
@@ -114,7 +129,18 @@ def read_profile(
         plan[name] = shared | _read_mapping(root, file, takes[name])
     for change, value in (changes or {}).items():
         _change(plan, takes, change, value)
+    for name, values in plan.items():
+        _check_values(name, values, takes[name])
     return plan
+
+
+def _check_values(notebook: str, values: dict[str, Any], declared: dict[str, str]) -> None:
+    try:
+        for name, value in values.items():
+            converted(name, value, eval(declared[name]))
+        check_together(declared, values)
+    except ConfigError as error:
+        raise ConfigError(f"{notebook}: {error}") from None
 
 
 def _change(plan: dict[str, dict[str, Any]], takes: dict[str, dict[str, str]], change: str, value: Any) -> None:
@@ -153,8 +179,8 @@ def _read_mapping(root: Path, file: Path, allowed: Iterable[str]) -> dict[str, A
     """A YAML file of parameters; {} if there is no such file or nothing in it."""
     where = file.relative_to(root)
     try:
-        parameters = yaml.safe_load(file.read_text()) if file.exists() else None
-    except yaml.YAMLError as error:
+        parameters = read_yaml(file.read_text()) if file.exists() else None
+    except (yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"{where}: not YAML: {' '.join(str(error).split())}") from None
     parameters = {} if parameters is None else parameters
     if not isinstance(parameters, dict):

@@ -17,8 +17,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from dsdlib.config import RunConfig
+from dsdlib.config import ConfigError, RunConfig
 from dsdlib.cost import training_flops
+from dsdlib.engine.build import check as check_run
 from dsdlib.engine.build import stackable
 from dsdlib.engine.device import FAST, PLAIN, Engine, resolve_engine, settings
 from dsdlib.engine.loop import train
@@ -30,6 +31,14 @@ from dsdlib.study.provenance import describe_machine
 from dsdlib.study.sweep import sweep
 
 LOOP, STACK, SWEEP = "conventional loop", "one stack", "sweep"
+
+
+def check(config: RunConfig, counts: Iterable[int], widths: Iterable[Any]) -> None:
+    """Raise `ConfigError` unless stacks of so many runs, and the model in each width, can be timed. Trains nothing."""
+    if (most := max(counts)) > 1 and not stackable(config):
+        raise ConfigError(f"runs, stack_sizes: {most} is too many: {config.model} has a stack to itself; allowed: 1")
+    for width in widths:
+        check_run(config.vary(model_args=config.model_args | {"width": width}))
 
 
 def together(configs: list[RunConfig], device: torch.device, engine: Engine = PLAIN) -> list[dict[str, Any]]:

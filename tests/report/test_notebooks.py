@@ -191,7 +191,7 @@ def test_a_profile_has_a_recipe_and_a_file_for_every_notebook_and_no_other(profi
     ("option", "message"),
     [
         (["-p", "noise_rate", "1"], r"unknown parameter 'noise_rate' (did you mean 'noise_rates'?)"),
-        (["-y", "noise_rates: [1.5]"], "noise_rate = 1.5: input should be less than or equal to 1"),
+        (["-y", "noise_rates: [1.5]"], "noise_rates = [1.5]: 1.5: input should be less than or equal to 1"),
         (["-y", "recipe: {epoch: 3}"], "recipe: unknown field 'epoch' (did you mean 'epochs'?)"),
         (["-y", "own_recipe: {lr: fast}"], "lr = 'fast': input should be a valid number"),
     ],

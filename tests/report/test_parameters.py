@@ -122,6 +122,10 @@ def test_a_change_is_of_a_parameter_or_of_every_recipe(root: Path) -> None:
         ("01_trains.yaml", "seed: 3", "unknown parameter 'seed'; it takes: recipe, own_recipe, seeds"),
         ("01_trains.yaml", "- 3", r"01_trains.yaml: \[3\] is not a mapping"),
         ("01_trains.yaml", "a: [", "01_trains.yaml: not YAML"),
+        ("01_trains.yaml", "seeds: [1]\nseeds: [2]", "01_trains.yaml: not YAML: 'seeds' stands there twice"),
+        ("01_trains.yaml", "seeds: &again [*again]", "01_trains.yaml: not YAML: references"),
+        ("01_trains.yaml", "seeds: " + 2000 * "[", "01_trains.yaml: not YAML"),
+        ("01_trains.yaml", "seeds: []", r"01_trains: seeds = \[\]: list should have at least 1 item"),
         ("03_other.yaml", "", "03_other.yaml: there is no notebook '03_other'; the notebooks are: 01_trains, 02_comp"),
     ],
 )

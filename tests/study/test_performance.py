@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from dsdlib import RunConfig, data
+from dsdlib import ConfigError, RunConfig, data
 from dsdlib.engine.build import build
 from dsdlib.engine.device import PLAIN
 from dsdlib.engine.stack import Stack, State
@@ -19,6 +19,15 @@ def test_a_race_times_both_ways_in_turn_and_keeps_the_runs_that_both_have_traine
     ways = ["conventional loop", "one stack", "sweep"]
     assert times["way"].tolist() == ways * 3 and (times["seconds"] > 0).all()
     assert rounds.groupby(["way", "seed"])["round"].apply(list).tolist() == [[0, 1]] * 4
+
+
+def test_stacks_and_widths_that_cannot_be_timed_are_refused_beforehand() -> None:
+    performance.check(RunConfig(), [1, 8], [0.5, 1.0])
+    performance.check(RunConfig(dataset="digits", model="vgg_like", model_args={"depth": 1}), [1], [2])
+    with pytest.raises(ConfigError, match="runs, stack_sizes: 8 is too many: resnet20 has a stack to itself"):
+        performance.check(RunConfig(model="resnet20"), [1, 8], [4])
+    with pytest.raises(ConfigError, match=r"model_args = \{'width': 2\}: resnet18 does not take them"):
+        performance.check(RunConfig(model="resnet18"), [1], [2])
 
 
 def test_a_state_is_pruned_to_its_largest_weights() -> None:
