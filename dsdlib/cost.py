@@ -7,7 +7,6 @@ weights cost as much as others; with masks, `training_flops` counts them as free
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from dsdlib.models import BATCHNORMS, WEIGHTED
 
@@ -21,6 +20,8 @@ def forward_cost(network: nn.Module, input_shape: tuple[int, ...]) -> tuple[dict
     Returns the multiply-adds of each convolution and linear layer by the name of its weight, and the number of all
     other operations.
     """
+    from torch.utils.flop_counter import FlopCounterMode  # here, as it imports a compiler for GPUs
+
     other = 0
 
     def count(module, inputs, output):

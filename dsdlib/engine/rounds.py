@@ -1,6 +1,5 @@
 """The rounds of iterative pruning (prune, rewind, retrain, measure) and the rows they add to the tidy table."""
 
-import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -12,12 +11,11 @@ from dsdlib.config import RunConfig
 from dsdlib.cost import training_flops
 from dsdlib.engine.loop import evaluate, mean_columns, predictions, score_columns
 from dsdlib.engine.network import Forward
+from dsdlib.engine.rows import Row, mark_diverged
 from dsdlib.engine.stack import Stack, State
 from dsdlib.entropy import NeuronStates, entropy_columns
 from dsdlib.geometry import learning_distance
 from dsdlib.pruning import layer_names
-
-Row = dict[str, Any]
 
 
 def run_rounds(
@@ -42,21 +40,6 @@ def run_rounds(
         rows = measure(stack, state, round_)
         seconds = (time.perf_counter() - started) / len(rows)
         save(round_, state, [{**row, "seconds": seconds} for row in rows])
-
-
-def mark_diverged(rows: list[Row]) -> list[Row]:
-    """Mark, in place, the rounds in which a run has diverged; ``rows`` are its rows from round 0 on.
-
-    The column ``diverged`` is true from the first round on whose train loss is not finite. The accuracies of these
-    rounds become NaN, so that no mean includes them.
-    """
-    diverged = False
-    for row in rows:
-        diverged = diverged or not math.isfinite(row["train_loss"])
-        row["diverged"] = diverged
-        if diverged:
-            row |= {name: math.nan for name in row if "accuracy" in name}
-    return rows
 
 
 def measure(stack: Stack, state: State, round_: int) -> list[Row]:
@@ -98,19 +81,6 @@ def measure_epoch(stack: Stack, runs: list[int], forward: Forward, logits: Tenso
     parts = {"validation": (stack.data.x, rows, truth), "test": (tests, everywhere, test_labels[runs])}
     columns = mean_columns("train", *predictions(logits, labels)) | score_columns(forward, parts)
     return _by_run(columns, len(runs))
-
-
-def best_epoch(epochs: list[Row]) -> Row:
-    """A round's columns for its best epoch: the first one with the highest validation accuracy.
-
-    ``epochs`` are a run's rows of the round's epochs, with their number as ``epoch``. The values are NaN if no epoch
-    has a validation accuracy.
-    """
-    candidates = [row for row in epochs if not math.isnan(row["validation_accuracy"])]
-    best = max(candidates, key=lambda row: row["validation_accuracy"], default={})
-    names = {"best_epoch": "epoch"}
-    names |= {f"best_epoch_{name}": name for name in ("validation_accuracy", "test_accuracy")}
-    return {column: best.get(name, math.nan) for column, name in names.items()}
 
 
 def _distances(stack: Stack, state: State) -> dict[str, Tensor]:

@@ -2,16 +2,14 @@
 
 import argparse
 import os
+import shutil
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 import yaml
 
-from dsdlib.report.execute import alarm, execute_all
-from dsdlib.report.pages import duration, render
 from dsdlib.report.parameters import project_root, read_profile, read_yaml
 
 
@@ -52,13 +50,16 @@ def main(argv: Sequence[str] | None = None, root: Path | None = None) -> int:
     except (ValueError, SyntaxError, yaml.YAMLError) as refusal:
         print(f"report: {refusal}", file=sys.stderr)
         return 2
+    from dsdlib.report.execute import alarm, execute_all  # here, so that a refusal comes at once
+    from dsdlib.report.pages import duration, render
+
     if arguments.fresh:
         os.environ["DSDLIB_FRESH"] = "1"
     folder = (arguments.output or root / "reports").resolve() / arguments.profile
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with alarm(arguments.minutes):
-            if not execute_all(plan, folder, root, arguments.at_once or (1 if torch.cuda.is_available() else 2)):
+            if not execute_all(plan, folder, root, arguments.at_once or (1 if shutil.which("nvidia-smi") else 2)):
                 return 1
     except KeyboardInterrupt:
         if arguments.minutes is None or time.monotonic() - start < 60 * arguments.minutes:

@@ -1,19 +1,20 @@
 """Output of notebooks: figures, tables, claims and provenance. Each output is HTML for JupyterLab and, under a
 mimetype of its own, structured data for the report's pages."""
 
+from __future__ import annotations
+
 import base64
 import io
 import re
 from collections import defaultdict
 from collections.abc import Callable
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import scipy
-import torch
 from IPython.display import Markdown, display
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
@@ -23,10 +24,14 @@ from pandas.api.types import is_float_dtype, is_integer_dtype
 
 from dsdlib.analysis.claims import effect, threshold
 from dsdlib.config import RunConfig
-from dsdlib.data import Dataset
 from dsdlib.plots.data import drawn
 from dsdlib.study.provenance import describe_machine
 from dsdlib.study.store import Store
+
+if TYPE_CHECKING:
+    import torch
+
+    from dsdlib.data import Dataset
 
 FIGURE, CLAIMS, PROVENANCE = (f"application/vnd.dsdlib.{kind}+json" for kind in ("figure", "claims", "provenance"))
 
@@ -183,7 +188,7 @@ def show_machine(device: torch.device, dataset: Dataset) -> None:
 
 def show_versions(data: str) -> None:
     """Show where numbers come from that a notebook computed itself, from random ``data``."""
-    machine = describe_machine(torch.device("cpu"))
+    machine = describe_machine("cpu")
     _show_facts(
         {
             "Data": data,

@@ -8,12 +8,13 @@ import os
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import safetensors.torch
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Row = dict[str, Any]
 
@@ -98,6 +99,8 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], run: str, round_: int |
     The file has a checksum, which the format itself lacks. It covers the run, the round, and the tensors' names, types,
     shapes and numbers.
     """
+    import safetensors.torch
+
     contiguous = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
     owner = {"run": run, "round": str(round_)}
     content = safetensors.torch.save(contiguous, owner | {"crc32": _checksum(contiguous, owner)})
@@ -110,6 +113,8 @@ def load_tensors(path: Path, run: str, round_: int | str) -> dict[str, Tensor]:
 
 
 def _parse_tensors(content: bytes, run: str, round_: str) -> dict[str, Tensor]:
+    import safetensors.torch  # which imports torch: here, as a table of finished runs does not need it
+
     tensors, length = safetensors.torch.load(content), int.from_bytes(content[:8], "little")
     metadata = json.loads(content[8 : 8 + length])["__metadata__"]
     owner = {name: metadata[name] for name in ("run", "round") if name in metadata}  # earlier versions wrote none

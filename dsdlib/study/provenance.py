@@ -11,9 +11,10 @@ import subprocess
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 PROJECT = Path(__file__).parents[2]
 # What each entry holds: what describe_machine returns, and what `dsdlib.engine.build.identity` does.
@@ -30,17 +31,23 @@ def parse_provenance(content: bytes) -> list[dict[str, Any]]:
     return entries
 
 
-def describe_machine(device: torch.device) -> dict[str, Any]:
+def describe_machine(device: torch.device | str) -> dict[str, Any]:
     """The time, the device, the processor, the versions and the commit, to be stored with results."""
     names = ("dsdlib", "torch", "torchvision", "numpy", "scikit-learn")
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "device": "cpu" if str(device) == "cpu" else _gpu(device),
         "processor": _processor(),
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in names},
         "commit": _commit(),
     }
+
+
+def _gpu(device: torch.device | str) -> str:
+    import torch  # here, as a table of finished runs does not need it
+
+    return torch.cuda.get_device_name(device)
 
 
 def _version(package: str) -> str:

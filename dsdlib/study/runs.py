@@ -6,15 +6,17 @@ import warnings
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
-from torch import Tensor, nn
 
 from dsdlib.config import ConfigError, RunConfig
-from dsdlib.engine.build import build, identity, stack_shape
 from dsdlib.study.files import Damage, Row
 from dsdlib.study.retrained import clean_up
 from dsdlib.study.store import Store, best_round
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 # Runs to be trained, and of each the rounds whose weights are needed (numbers, "dense" or "best"), or "history".
 Wanted = dict[RunConfig, set[int | str]]
@@ -29,6 +31,8 @@ def load_model(config: RunConfig, round_: int | str = "best", results: Path | st
     ``round_`` is a number, ``dense`` or ``best`` (by validation accuracy). Raises `ConfigError` if the run or the round
     does not exist, and FileNotFoundError if the round's weights were not kept.
     """
+    from dsdlib.engine.build import build  # here, as a table of finished runs needs no torch
+
     store = Store(results)
     tensors = store.tensors(config, number := _existing_round(store, config, round_))
     network, weights = build(config), {name: t for name, t in tensors.items() if not name.startswith("mask.")}
@@ -103,19 +107,33 @@ def put_in_order(store: Store, levels: list[list[RunConfig]]) -> None:
 
     Where the data set is absent this cannot be checked, and the runs stay. Published runs are not checked.
     """
-    begun = defaultdict(list)
+    begun = []
     for config in (config for level in levels for config in level):
         clean_up(store, config)
         if store.folder(config).exists() and store.rows(config):
-            begun[stack_shape(config)].append(config)
-    for group in begun.values():
+            begun.append(config)
+    for group in _by_shape(begun):
         if (now := _identity(group[0])) is not None:
             for config in group:
                 store.set_aside_if_changed(config, now)
 
 
+def _by_shape(configs: list[RunConfig]) -> Iterable[list[RunConfig]]:
+    """Runs that share their data and their network, together."""
+    if not configs:
+        return []
+    from dsdlib.engine.build import stack_shape
+
+    groups = defaultdict(list)
+    for config in configs:
+        groups[stack_shape(config)].append(config)
+    return groups.values()
+
+
 def _identity(config: RunConfig) -> dict[str, str] | None:
     """The run's `identity`, or None if its data set or network cannot be loaded here."""
+    from dsdlib.engine.build import identity
+
     try:
         return identity(config)
     except (ConfigError, OSError, ImportError):

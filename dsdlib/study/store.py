@@ -17,19 +17,21 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pyarrow.parquet as pq
-from torch import Tensor
 
 from dsdlib.config import ConfigError, RunConfig
-from dsdlib.engine.rounds import mark_diverged
+from dsdlib.engine.rows import mark_diverged
 from dsdlib.study.archive import FOLDER, Archive
 from dsdlib.study.damage import unless_damaged
 from dsdlib.study.files import Damage, Row, load_tensors, read_rows, read_whole, save_tensors, write_rows, write_whole
 from dsdlib.study.locks import hold
 from dsdlib.study.provenance import PROJECT, parse_provenance
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 WEIGHTS = re.compile(r"round_(\d{3,})\.safetensors")
 ROUNDS, CONFIG, PROVENANCE, REWIND = "rounds.parquet", "config.json", "provenance.json", "rewind.safetensors"

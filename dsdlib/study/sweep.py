@@ -11,19 +11,20 @@ from contextlib import contextmanager
 from heapq import heapreplace
 from math import ceil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import joblib
 import pandas as pd
 from tqdm import tqdm
 
 from dsdlib.config import ConfigError, RunConfig
-from dsdlib.engine.build import check, stack_shape, stackable, training_cost
-from dsdlib.engine.device import resolve_device, resolve_engine
 from dsdlib.study.locks import holder
 from dsdlib.study.parallel import worker_count
-from dsdlib.study.runs import WORDS, put_in_order, sources_first, still_wanted
+from dsdlib.study.runs import WORDS, Wanted, put_in_order, sources_first, still_wanted
 from dsdlib.study.store import Store
-from dsdlib.study.worker import Task, train_stack
+
+if TYPE_CHECKING:
+    from dsdlib.study.worker import Task
 
 
 def sweep(
@@ -48,23 +49,33 @@ def sweep(
     runs are read even if their data set is absent, and need no teacher and no start. Raises `ConfigError` before any
     training if a run is impossible.
     """
-    runs, keep, target = _checked_runs(runs), _checked_keep(keep), resolve_device(device)
-    speed, workers = resolve_engine(engine, target), worker_count(jobs)
+    runs, keep, workers = _checked_runs(runs), _checked_keep(keep), worker_count(jobs)
     _check_stack_size(stack_size)
     store, levels = Store(results), sources_first(runs)
     put_in_order(store, levels)
     wanted = still_wanted(store, levels, runs, keep)
     if wanted:
-        store.check_writable()
-    for config in {config.vary(seed=0): config for config in wanted}.values():
-        check(config)
-    task = Task(wanted, store.root, str(target), speed)
-    with _progress(store, [*runs, *(config for config in wanted if config not in runs)], progress):
-        for level in levels:
-            _train_level([config for config in level if config in wanted], task, workers, stack_size, progress)
+        task = _checked_task(wanted, store, device, engine)
+        with _progress(store, [*runs, *(config for config in wanted if config not in runs)], progress):
+            for level in levels:
+                _train_level([config for config in level if config in wanted], task, workers, stack_size, progress)
     table = store.table(runs)
     _warn_of_diverged(table)
     return table
+
+
+def _checked_task(wanted: Wanted, store: Store, device: str, engine: str) -> Task:
+    """What a worker needs besides its runs, all of which are possible. A table of finished runs needs no torch."""
+    from dsdlib.engine.build import check
+    from dsdlib.engine.device import resolve_device, resolve_engine
+    from dsdlib.study.worker import Task
+
+    target = resolve_device(device)
+    speed = resolve_engine(engine, target)
+    store.check_writable()
+    for config in {config.vary(seed=0): config for config in wanted}.values():
+        check(config)
+    return Task(wanted, store.root, str(target), speed)
 
 
 def _warn_of_diverged(table: pd.DataFrame) -> None:
@@ -100,6 +111,8 @@ def _check_stack_size(stack_size: int) -> None:
 
 def _train_level(pending: list[RunConfig], task: Task, workers: int, stack_size: int, progress: bool) -> None:
     """Train runs that do not need each other; last of all, wait for those that other processes are training."""
+    from dsdlib.study.worker import train_stack
+
     for wait in (False, True):
         if wait and progress:
             _tell_whom_it_waits_for(pending, Store(task.root))
@@ -117,6 +130,8 @@ def _tell_whom_it_waits_for(pending: list[RunConfig], store: Store) -> None:
 
 def _stacks(pending: list[RunConfig], workers: int, stack_size: int) -> list[list[RunConfig]]:
     """Runs of one shape together, the longest stacks first: as few stacks as keep every worker busy to the end."""
+    from dsdlib.engine.build import stack_shape, stackable, training_cost
+
     groups = defaultdict(list)
     for config in pending:
         groups[stack_shape(config)].append(config)

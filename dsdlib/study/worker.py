@@ -17,7 +17,8 @@ import torch
 from dsdlib.config import ConfigError, RunConfig
 from dsdlib.engine.build import identity
 from dsdlib.engine.device import Engine, settings
-from dsdlib.engine.rounds import best_epoch, mark_diverged, run_rounds
+from dsdlib.engine.rounds import run_rounds
+from dsdlib.engine.rows import best_epoch, mark_diverged
 from dsdlib.engine.stack import Stack, State
 from dsdlib.study.files import Row
 from dsdlib.study.provenance import describe_machine

@@ -10,7 +10,8 @@ from torch.nn.utils import vector_to_parameters
 
 from dsdlib.config import RunConfig
 from dsdlib.engine.build import build
-from dsdlib.engine.rounds import _costs, best_epoch, mark_diverged
+from dsdlib.engine.rounds import _costs
+from dsdlib.engine.rows import best_epoch, mark_diverged
 from dsdlib.engine.stack import Stack
 from dsdlib.geometry import learning_distance
 from dsdlib.noise import labels_for

@@ -60,7 +60,7 @@ def test_finished_runs_are_read_where_their_data_set_is_absent(
     monkeypatch.setenv("DSDLIB_DATA", str(tmp_path / "nowhere"))  # under this name nothing was loaded before
     stacks.clear()
     with monkeypatch.context() as patch, warnings.catch_warnings(action="error"):
-        patch.setattr("dsdlib.study.sweep.check", lambda _: pytest.fail("a finished run is checked"))
+        patch.setattr("dsdlib.engine.build.check", lambda _: pytest.fail("a finished run is checked"))
         pd.testing.assert_frame_equal(sweep(runs, progress=False), table, check_exact=True)
     assert stacks == []
     for unfinished in (runs[0].vary(seed=1), runs[0].vary(rounds=3)):
