@@ -2,9 +2,11 @@
 
 `curves` describes one curve, `intervals` a value over seeds, `seeds` differences between groups of runs, and
 `valley_depth` the depth and place of their valleys. `stopping` has the rules for when to stop, `published` the papers'
-curves, and `claims` the verdicts.
+curves, and `claims` the verdicts. `tables` reads tables that other programs wrote, and `advice` answers the questions
+of this study for one of them.
 """
 
+from dsdlib.analysis.advice import Advice, advise
 from dsdlib.analysis.curves import (
     CLEAR,
     PHASES,
@@ -46,8 +48,10 @@ __all__ = [
     "CLEAR",
     "NOTHING",
     "PHASES",
+    "Advice",
     "Interval",
     "Valley",
+    "advise",
     "amid",
     "best_epochs",
     "best_setting",

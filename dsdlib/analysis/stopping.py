@@ -94,7 +94,8 @@ def outcomes(table: pd.DataFrame, tolerance: float, level: float) -> pd.DataFram
     of any round less the accuracy taken; and ``beyond``, by how much the best test accuracy after the stop exceeds the
     accuracy taken (0 if the rule stops at the last round).
 
-    A network without ReLU neurons has no entropy, and no row for the entropy-armed stop. The oracle uses the test set:
+    A network without ReLU neurons has no entropy, and no row for the entropy-armed stop. A table that another program
+    wrote may lack the FLOPs. The oracle uses the test set:
     it takes the sparsest round whose test accuracy is within ``tolerance`` of the best, and stops there.
     """
     rows = []
@@ -107,7 +108,7 @@ def outcomes(table: pd.DataFrame, tolerance: float, level: float) -> pd.DataFram
         stops |= {NEVER: len(test) - 1, ORACLE: best}
         for rule, last in stops.items():
             chosen = best if rule == ORACLE else taken(validation, last, tolerance)
-            cost = run[["train_flops", "train_flops_sparse"]].iloc[: last + 1].sum()
+            cost = run.filter(["train_flops", "train_flops_sparse"]).iloc[: last + 1].sum()
             found = {"rule": rule, "trainings": last + 1, **cost, "regret": test.max() - test[chosen]}
             found["beyond"] = test[last + 1 :].max() - test[chosen] if last + 1 < len(test) else 0.0
             rows.append(run.iloc[chosen].to_dict() | found)
