@@ -19,18 +19,22 @@ from dsdlib.analysis.curves import (
     stays_below,
     valley,
 )
-from dsdlib.analysis.intervals import NOTHING, Interval, means, nothing, over_seeds, speed_up
+from dsdlib.analysis.intervals import NOTHING, Interval, least_certain, means, nothing, over_seeds, speed_up
 from dsdlib.analysis.seeds import (
+    best_of_each_round,
     best_setting,
     by_seed,
     difference,
     fall,
+    final_ascent_grows,
     largest_lead,
+    mean_lead,
     paired,
     rank_correlation,
     rounds_won,
 )
 from dsdlib.analysis.valley_depth import (
+    correlation_to_peak,
     depth,
     depth_difference,
     depth_over_seeds,
@@ -54,9 +58,11 @@ __all__ = [
     "advise",
     "amid",
     "best_epochs",
+    "best_of_each_round",
     "best_setting",
     "by_seed",
     "climbs",
+    "correlation_to_peak",
     "depth",
     "depth_difference",
     "depth_over_seeds",
@@ -64,9 +70,12 @@ __all__ = [
     "difference",
     "earlier",
     "fall",
+    "final_ascent_grows",
     "how_many_clear",
     "in_words",
     "largest_lead",
+    "least_certain",
+    "mean_lead",
     "mean_phases",
     "mean_valley",
     "means",

@@ -42,7 +42,7 @@ class Claim(BaseModel):
     statistic: Text
     direction: Literal["above", "below"]
     threshold: float
-    unit: Literal["points", "rounds", "%", "nats", ""]
+    unit: Literal["points", "rounds", "steps", "%", "nats", ""]
     gate: Text
     hypothesis: Literal["paper", "ours"] = "paper"
     own_setting: tuple[dict[str, list[Any]], ...] = ()

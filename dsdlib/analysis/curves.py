@@ -24,18 +24,28 @@ class Valley:
     peak: int | None = None
 
 
+def _steps(sparsities: Sequence[float]) -> float:
+    density = 1 - np.asarray(sparsities, dtype=float)
+    density = density[density > 0]
+    return float(np.log(np.median(density[1:] / density[:-1])) / np.log(0.8)) if len(density) > 1 else 0.0
+
+
+def steps_a_round(sparsities: Sequence[float]) -> float:
+    """How many pruning steps of 20% a round makes, to one decimal: 1 at 20% a round, 2 at 36%.
+
+    ``sparsities`` are those of the rounds, ascending. It is 0 where nothing is pruned.
+    """
+    return round(_steps(sparsities), 1)
+
+
 def smoothing_window(sparsities: Sequence[float]) -> int:
     """Over how many rounds a curve is averaged before its valley is placed, an odd number.
 
     ``sparsities`` are those of the rounds, ascending. The window spans about three pruning steps of 20%: 3 rounds at
     20% a round, and 1 (no smoothing) at 36% or more.
     """
-    density = 1 - np.asarray(sparsities, dtype=float)
-    density = density[density > 0]
-    if len(density) < 2:
-        return 1
-    ratio = np.median(density[1:] / density[:-1])
-    return 1 + 2 * max(0, round((3 * np.log(0.8) / np.log(ratio) - 1) / 2)) if ratio < 1 else 1
+    steps = _steps(sparsities)
+    return 1 + 2 * max(0, round((3 / steps - 1) / 2)) if steps > 0 else 1
 
 
 def moving_average(curves: np.ndarray, window: int) -> np.ndarray:

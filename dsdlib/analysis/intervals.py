@@ -45,6 +45,18 @@ def nothing(reason: str) -> Interval:
 NOTHING = nothing("not run")
 
 
+def least_certain(found: Sequence[Interval], threshold: float) -> Interval:
+    """Of several readings of one effect, the one that says least about the side of the ``threshold`` it lies on.
+
+    A verdict on it is that of all readings. There is nothing to measure where one reading lies wholly above the
+    threshold and another wholly below.
+    """
+    if any(one.low > threshold for one in found) and any(one.high < threshold for one in found):
+        return nothing("the readings contradict each other")
+    without = [one for one in found if np.isnan(one.low)]
+    return without[0] if without else min(found, key=lambda one: max(one.low - threshold, threshold - one.high))
+
+
 def half_width(std: Any, count: Any) -> np.ndarray:
     """Half the width of Student's 95% t-interval for the mean of ``count`` values with standard deviation ``std``.
 

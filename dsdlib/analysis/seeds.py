@@ -58,12 +58,36 @@ def largest_lead(one: pd.DataFrame, other: pd.DataFrame) -> Interval:
     makes no lead: where the two are equally good in every round, the lead is 0 on average.
     """
     one, other = with_shared_seeds(one, other)
+    return NOTHING if one.empty else over_seeds(_at_the_largest(100 * (by_seed(one) - by_seed(other))))
+
+
+def _at_the_largest(leads: np.ndarray) -> np.ndarray:
+    """For each seed of ``leads`` (seeds, rounds), its lead in the round in which the other half's mean is largest."""
+    read = np.empty(len(leads))
+    for own, others in ((slice(0, None, 2), slice(1, None, 2)), (slice(1, None, 2), slice(0, None, 2))):
+        half = leads[others] if len(leads) > 1 else leads
+        read[own] = leads[own, np.argmax(np.round(half.mean(0), 9))]
+    return read
+
+
+def mean_lead(one: pd.DataFrame, other: pd.DataFrame) -> Interval:
+    """By how many points ``one`` exceeds ``other`` at equal sparsity, on average over rounds, paired by seed."""
+    one, other = with_shared_seeds(one, other)
+    return NOTHING if one.empty else over_seeds(100 * (by_seed(one) - by_seed(other)).mean(1))
+
+
+def final_ascent_grows(one: pd.DataFrame, other: pd.DataFrame) -> Interval:
+    """By how many points the best pruned network's lead over the dense one is larger in ``one``, paired by seed.
+
+    The lead is what test error ascends by when the best network is made larger, up to the dense one. The best round is
+    chosen as in `largest_lead`.
+    """
+    one, other = with_shared_seeds(one, other)
     if one.empty:
         return NOTHING
-    leads = 100 * (by_seed(one) - by_seed(other))
-    halves = [leads[::2], leads[1::2]] if len(leads) > 1 else [leads, leads]
-    rounds = [np.argmax(np.round(half.mean(0), 9)) for half in halves]
-    return over_seeds(np.concatenate([halves[0][:, rounds[1]], halves[1][:, rounds[0]]])[: len(leads)])
+    curves = (100 * by_seed(table) for table in (one, other))
+    grown, base = (_at_the_largest(curve - curve[:, :1]) for curve in curves)
+    return over_seeds(grown - base)
 
 
 def rounds_won(one: pd.DataFrame, other: pd.DataFrame) -> list[int]:
@@ -88,6 +112,15 @@ def best_setting(table: pd.DataFrame, column: str) -> object:
     """The value of ``column`` whose runs' best validation accuracy, over their rounds, is highest on average."""
     best = table.groupby([column, "seed"])["validation_accuracy"].max()
     return best.groupby(column).mean().idxmax()
+
+
+def best_of_each_round(table: pd.DataFrame, column: str) -> pd.DataFrame:
+    """The rows with the value of ``column`` that has the best mean validation accuracy in their round.
+
+    The runs of the table differ only in ``column`` and in their seed.
+    """
+    mean = table.groupby(["round", column])["validation_accuracy"].mean().unstack()
+    return table[table[column] == table["round"].map(mean.idxmax(axis=1))]
 
 
 def rank_correlation(table: pd.DataFrame, one: str, other: str, size: bool = False) -> Interval:

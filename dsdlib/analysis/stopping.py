@@ -1,51 +1,66 @@
 """When to stop pruning: rules that use validation accuracy and the neurons' entropy, with what they find and cost.
 
 A rule prunes round by round until it stops. Of the networks trained so far it takes the sparsest one whose validation
-accuracy is within a tolerance of the best. Quétu & Tartaglione (2024) publish no such rule; these are our reading.
+accuracy is within a tolerance of the best. The tolerance is in accuracy on the true labels; `noise_factor` converts it
+to accuracy on labels as noisy as the validation data's. Quétu & Tartaglione (2024) publish no such rule; these are our
+reading.
 """
 
 import numpy as np
 import pandas as pd
 
-from dsdlib.analysis.curves import CLEAR, valley
+from dsdlib.analysis.curves import CLEAR, steps_a_round, valley
 from dsdlib.analysis.intervals import NOTHING, Interval, nothing, over_seeds
 from dsdlib.analysis.seeds import by_seed
 from dsdlib.analysis.valley_depth import NO_VALLEY, mean_valley, window
 from dsdlib.config import ConfigError
 
 EARLY, ARMED, NEVER, ORACLE = "early stop", "entropy-armed stop", "no stop", "oracle"
+EPOCH = "best epoch"  # of the dense network, which is not pruned
 RULES = (EARLY, ARMED, NEVER, ORACLE)
 
 
-def check(tolerance: float, level: float, validation_fraction: float) -> None:
+def check(tolerance: float, level: float, validation_fraction: float, classes: int | None = None) -> None:
     """Check the settings of the rules before anything is trained. Raises `ConfigError` for values that cannot work."""
     if not 0 <= tolerance < 1:
-        raise ConfigError(f"tolerance = {tolerance}: a fraction of the validation data; allowed: 0 to less than 1")
+        raise ConfigError(f"tolerance = {tolerance}: a difference of accuracies; allowed: 0 to less than 1")
     if not 0 < level <= 1:
         raise ConfigError(f"level = {level}: a fraction of the dense network's entropy; allowed: above 0, at most 1")
+    if classes is not None and classes < 2:
+        raise ConfigError(f"classes = {classes}: the data set's number of classes; allowed: 2 or more")
     if validation_fraction == 0:
         raise ConfigError("validation_fraction = 0: the stopping rules need validation accuracy; allowed: above 0")
 
 
-def early_stop(accuracy: np.ndarray, tolerance: float) -> int:
+def noise_factor(wrong: float, classes: int) -> float:
+    """How many points of accuracy on noisy labels one point of accuracy on the true labels makes.
+
+    ``wrong`` is the share of labels that are wrong. The factor is 1 − wrong·C/(C − 1) for C ``classes``, if the
+    network's errors fall on all other classes alike: a wrong answer then meets a wrong label with probability
+    1/(C − 1). With 50% symmetric noise and 10 classes it is 0.44. Raises `ConfigError` where it is not above 0, since
+    accuracy on such labels says nothing.
+    """
+    factor = 1 - wrong * classes / (classes - 1)
+    if factor <= 0:
+        raise ConfigError(f"{wrong:.0%} of the labels are wrong: with {classes} classes no choice can be made by them")
+    return factor
+
+
+def early_stop(accuracy: np.ndarray, tolerance: float, start: int = 0) -> int:
     """The usual early stop: the first round whose accuracy is more than ``tolerance`` below the dense network's.
 
-    ``accuracy`` is (rounds,). If there is no such round, it is the last one.
+    ``accuracy`` is (rounds,). Rounds before ``start`` do not count. If there is no such round, it is the last one.
     """
-    return _first(accuracy < accuracy[0] - tolerance)
+    return start + _first(accuracy[start:] < accuracy[0] - tolerance)
 
 
 def entropy_armed_stop(accuracy: np.ndarray, entropy: np.ndarray, tolerance: float, level: float) -> int:
-    """An early stop that can stop only after `arming_round`; ``accuracy`` and ``entropy`` are (rounds,).
+    """The `early_stop` that can stop only from `arming_round` on; ``accuracy`` and ``entropy`` are (rounds,).
 
-    It stops at the first round whose accuracy is more than ``tolerance`` below the best since it was armed. If there is
-    no such round, or it is never armed, it stops at the last round.
+    If it is never armed, it stops at the last round.
     """
     start = arming_round(entropy, level)
-    if start is None:
-        return len(accuracy) - 1
-    since = accuracy[start:]
-    return start + _first(since < np.maximum.accumulate(since) - tolerance)
+    return len(accuracy) - 1 if start is None else early_stop(accuracy, tolerance, start)
 
 
 def arming_round(entropy: np.ndarray, level: float) -> int | None:
@@ -55,10 +70,10 @@ def arming_round(entropy: np.ndarray, level: float) -> int | None:
 
 
 def arming_gap(table: pd.DataFrame, level: float) -> Interval:
-    """How many rounds lie between `arming_round` and the bottom of the test curve's valley, in mean curves.
+    """How many pruning steps of 20% lie between `arming_round` and the bottom of the valley, in mean curves.
 
-    The runs differ only in their seed. There is nothing to measure without a clear valley, or if the mean entropy never
-    falls below ``level``.
+    The runs differ only in their seed, and the valley is that of the test curve. There is nothing to measure without a
+    clear valley, or if the mean entropy never falls below ``level``.
     """
     if table.empty:
         return NOTHING
@@ -66,11 +81,11 @@ def arming_gap(table: pd.DataFrame, level: float) -> Interval:
         return NO_VALLEY
     if arming_round(by_seed(table, "entropy").mean(0), level) is None:
         return nothing("never armed")
-    width = window(table)
+    width, steps = window(table), steps_a_round(sorted(table["sparsity"].unique()))
 
     def gap(mean: np.ndarray) -> float:
         armed, bottom = arming_round(mean[0], level), valley(mean[1], width).bottom
-        return np.nan if armed is None or bottom is None else abs(armed - bottom)
+        return np.nan if armed is None or bottom is None else steps * abs(armed - bottom)
 
     return over_seeds(np.stack([by_seed(table, "entropy"), by_seed(table)], axis=1), gap)
 
@@ -86,13 +101,17 @@ def _first(where: np.ndarray) -> int:
     return int(np.argmax(where)) if where.any() else len(where) - 1
 
 
-def outcomes(table: pd.DataFrame, tolerance: float, level: float) -> pd.DataFrame:
+def outcomes(table: pd.DataFrame, tolerance: float, level: float, classes: int | None = None) -> pd.DataFrame:
     """What each rule finds and costs, a row for each run of the tidy table and each rule.
 
     A row is the run's row of the round that the rule takes, with ``rule``; ``trainings``, the number of rounds trained
     until the stop; ``train_flops`` and ``train_flops_sparse`` summed until the stop; ``regret``, the best test accuracy
     of any round less the accuracy taken; and ``beyond``, by how much the best test accuracy after the stop exceeds the
     accuracy taken (0 if the rule stops at the last round).
+
+    ``tolerance`` is in accuracy on the true labels. For the validation labels, which are as noisy as the training
+    labels, it is multiplied by `noise_factor`, with the share of the training labels that are wrong. Without the number
+    of ``classes`` they are taken to be the true ones.
 
     A network without ReLU neurons has no entropy, and no row for the entropy-armed stop. A table that another program
     wrote may lack the FLOPs. The oracle uses the test set:
@@ -102,12 +121,13 @@ def outcomes(table: pd.DataFrame, tolerance: float, level: float) -> pd.DataFram
     for _, run in table.sort_values("round", kind="stable").groupby("key", sort=False):
         validation, test = run["validation_accuracy"].to_numpy(), run["test_accuracy"].to_numpy()
         best = taken(test, len(test) - 1, tolerance)
-        stops = {EARLY: early_stop(validation, tolerance)}
+        noisy = tolerance * (noise_factor(run["corrupted_fraction"].iloc[0], classes) if classes else 1)
+        stops = {EARLY: early_stop(validation, noisy)}
         if "entropy" in run:
-            stops[ARMED] = entropy_armed_stop(validation, run["entropy"].to_numpy(), tolerance, level)
+            stops[ARMED] = entropy_armed_stop(validation, run["entropy"].to_numpy(), noisy, level)
         stops |= {NEVER: len(test) - 1, ORACLE: best}
         for rule, last in stops.items():
-            chosen = best if rule == ORACLE else taken(validation, last, tolerance)
+            chosen = best if rule == ORACLE else taken(validation, last, noisy)
             cost = run.filter(["train_flops", "train_flops_sparse"]).iloc[: last + 1].sum()
             found = {"rule": rule, "trainings": last + 1, **cost, "regret": test.max() - test[chosen]}
             found["beyond"] = test[last + 1 :].max() - test[chosen] if last + 1 < len(test) else 0.0
@@ -115,10 +135,20 @@ def outcomes(table: pd.DataFrame, tolerance: float, level: float) -> pd.DataFram
     return pd.DataFrame(rows)
 
 
+def best_epoch(dense: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `outcomes` of stopping by epochs: the dense network at its epoch of best validation accuracy.
+
+    ``dense`` are rows of dense networks that name their best epoch (`dsdlib.study.sweep.with_best_epoch`). The cost is
+    that of a whole training, because the best epoch is known only at the end.
+    """
+    return dense.assign(rule=EPOCH, test_accuracy=dense["best_epoch_test_accuracy"], trainings=1, regret=np.nan)
+
+
 def summary(outcomes: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     """Means of `outcomes` over seeds, a row for each value of the columns ``by`` and each rule."""
-    measures = ["trainings", "sparsity", "test_accuracy", "regret", "train_flops", "train_flops_sparse"]
-    return outcomes.groupby([*by, "rule"], sort=False)[measures].mean().reset_index()
+    measures = ["trainings", "sparsity", "remaining_weights", "test_accuracy", "regret"]
+    found = outcomes.groupby([*by, "rule"], sort=False)[[*measures, "train_flops", "train_flops_sparse"]].mean()
+    return found.reset_index().astype({"remaining_weights": int})
 
 
 def advantage(one: pd.DataFrame, other: pd.DataFrame, measure: str, relative: bool = False) -> Interval:

@@ -16,10 +16,11 @@ from dsdlib.analysis.curves import (
     phases,
     side_and_bottom,
     smoothing_window,
+    steps_a_round,
     valley,
 )
 from dsdlib.analysis.intervals import NOTHING, Interval, nothing, over_seeds
-from dsdlib.analysis.seeds import by_seed, paired, with_shared_seeds
+from dsdlib.analysis.seeds import by_seed, paired, rank_correlation, with_shared_seeds
 
 NO_VALLEY = nothing("no clear valley")
 
@@ -127,7 +128,7 @@ def _valley_row(table: pd.DataFrame) -> dict[str, float | int | None]:
 
 
 def turn_from_peak(table: pd.DataFrame, measure: str = "learning_distance") -> Interval:
-    """How many rounds lie between the bottom of the test curve's valley and the highest point of a ``measure``.
+    """How many pruning steps of 20% lie between the bottom of the test curve's valley and the peak of a ``measure``.
 
     Both are places in mean curves. There is nothing to measure unless the mean test curve has a clear valley.
     """
@@ -135,13 +136,24 @@ def turn_from_peak(table: pd.DataFrame, measure: str = "learning_distance") -> I
         return NOTHING
     if mean_valley(table).depth <= CLEAR:
         return NO_VALLEY
-    width = window(table)
+    width, a_round = window(table), steps_a_round(sorted(table["sparsity"].unique()))
 
-    def rounds(mean: np.ndarray) -> float:
+    def steps(mean: np.ndarray) -> float:
         bottom = valley(mean[0], width).bottom
-        return np.nan if bottom is None else abs(bottom - int(np.argmax(mean[1])))
+        return np.nan if bottom is None else a_round * abs(bottom - int(np.argmax(mean[1])))
 
-    return over_seeds(np.stack([by_seed(table), by_seed(table, measure)], axis=1), rounds)
+    return over_seeds(np.stack([by_seed(table), by_seed(table, measure)], axis=1), steps)
+
+
+def correlation_to_peak(table: pd.DataFrame, one: str, other: str) -> Interval:
+    """`rank_correlation` of two measures over the rounds up to the second peak of the mean test curve.
+
+    There is nothing to measure unless the mean test curve has a clear valley.
+    """
+    found = mean_valley(table)
+    if found.depth <= CLEAR:
+        return NO_VALLEY
+    return rank_correlation(table[table["round"] <= found.peak], one, other)
 
 
 def phase_table(table: pd.DataFrame, by: str) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from heapq import heapreplace
 from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import joblib
 import pandas as pd
@@ -62,6 +62,21 @@ def sweep(
     table = store.table(runs)
     _warn_of_diverged(table)
     return table
+
+
+def with_best_epoch(runs: Iterable[RunConfig], **options: Any) -> pd.DataFrame:
+    """`sweep`, with the best epoch by validation accuracy in each row: ``best_epoch`` and its accuracies.
+
+    Only runs whose history is recorded have these columns. The stored and published runs that lack them are trained
+    again, with their history. Raises `ConfigError` for a run without validation data.
+    """
+    runs, store = _checked_runs(runs), Store(options.get("results"))
+    for run in runs:
+        if run.validation_fraction == 0:
+            raise ConfigError(f"run {run.key}: has no validation data to choose an epoch by; set validation_fraction")
+    if lacking := [run for run in runs if pd.isna([row.get("best_epoch") for row in store.rows(run)] or [None]).any()]:
+        sweep(lacking, keep=["history"], **options)
+    return sweep(runs, **options)
 
 
 def _checked_task(wanted: Wanted, store: Store, device: str, engine: str) -> Task:

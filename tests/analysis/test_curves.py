@@ -6,7 +6,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dsdlib import analysis
-from dsdlib.analysis.curves import PHASES, Valley, fitting_rounds, moving_average, phases, smoothing_window, valley
+from dsdlib.analysis.curves import (
+    PHASES,
+    Valley,
+    fitting_rounds,
+    moving_average,
+    phases,
+    smoothing_window,
+    steps_a_round,
+    valley,
+)
 
 WHOLE = st.lists(st.integers(0, 12), min_size=1, max_size=25)
 # Published: MNIST, CIFAR-10 and CIFAR-100 with a fifth of the labels noisy (He et al. 2022, figure 1).
@@ -104,6 +113,13 @@ def test_a_curve_is_averaged_over_about_three_steps_of_a_fifth(amount, window):
     assert smoothing_window(1 - (1 - amount) ** np.arange(20)) == window
     weights = np.round(266_200 * (1 - amount) ** np.arange(12))
     assert smoothing_window(1 - weights / weights[0]) == window
+
+
+@pytest.mark.parametrize(("amount", "steps"), [(0.2, 1), (0.36, 2), (0.488, 3), (0.105573, 0.5)])
+def test_a_round_is_counted_in_steps_of_a_fifth(amount, steps):
+    weights = np.round(266_200 * (1 - amount) ** np.arange(12))
+    assert steps_a_round(1 - weights / weights[0]) == steps
+    assert steps_a_round([0, 1.0]) == 0
 
 
 @pytest.mark.parametrize("sparsities", [[], [0], [0, 1.0], [0, 0]])

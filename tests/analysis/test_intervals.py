@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from dsdlib import analysis
-from dsdlib.analysis.intervals import half_width, means
+from dsdlib.analysis.intervals import Interval, half_width, least_certain, means
 
 
 @given(st.lists(st.floats(-100, 100), min_size=3, max_size=12))
@@ -99,3 +99,20 @@ def test_a_speed_up_is_the_mean_ratio_of_times_of_the_same_repeat():
     found = analysis.speed_up(pd.DataFrame(rows).sample(frac=1, random_state=0), "slow", "fast")
     own = stats.ttest_1samp([4, 3, 5], 0).confidence_interval(0.95)
     assert (found.value, found.low, found.high) == pytest.approx((4, *own))
+
+
+@pytest.mark.parametrize(
+    ("readings", "chosen"),
+    [
+        ([(5, 4, 6), (3, 2.5, 3.5), (9, 1.2, 12)], 2),  # all above: the one whose lower end is nearest
+        ([(-5, -6, -4), (0, -1, 0.9)], 1),  # all below
+        ([(5, 4, 6), (2, 0, 4), (3, 0.9, 9)], 1),  # undecided, and further so than the other
+        ([(5, 4, 6), (0.8, 0.2, 1.4), (2, 1.5, 2.5)], 1),
+        ([(5, 4, 6), (0.5, 0.4, 0.6)], None),  # above and below
+        ([(5, 4, 6), (2, float("nan"), float("nan"))], 1),  # too few seeds
+    ],
+)
+def test_the_least_certain_of_several_readings(readings, chosen):
+    found = [Interval(*reading, seeds=5) for reading in readings]
+    least = least_certain(found, 1)
+    assert least is found[chosen] if chosen is not None else least.reason == "the readings contradict each other"

@@ -188,6 +188,44 @@ def test_the_largest_lead_is_unbiased_where_there_is_none():
     assert np.mean([each.low > 0 for each in found]) < 0.08
 
 
+def test_the_largest_lead_is_read_off_the_seeds_that_did_not_choose_its_round():
+    leads = np.array([[0.1, 0.0, 0.02], [0.0, 0.3, 0.01], [0.1, 0.0, 0.02], [0.0, 0.3, 0.01]])
+    found = analysis.largest_lead(a_table(0.5 + leads), a_table(np.full((4, 3), 0.5)))
+    assert found.value == pytest.approx(0)  # even seeds choose round 0, where odd ones lead by 0, and the other way
+
+
+def test_the_mean_lead_is_over_rounds_at_equal_sparsity():
+    one, other, gain = pair()
+    assert analysis.mean_lead(one, other).value == pytest.approx(100 * gain)
+    leads = np.array([[0.1, 0.3], [0.0, 0.2], [0.0, 0.0]])
+    found = analysis.mean_lead(a_table(0.5 + leads), a_table(np.full((3, 2), 0.5)))
+    own = analysis.over_seeds(np.array([20.0, 10.0, 0.0]))
+    assert (found.value, found.low, found.high) == pytest.approx((own.value, own.low, own.high))
+
+
+def test_the_final_ascent_is_from_the_best_network_up_to_the_dense_one():
+    """By hand: the best pruned network leads the dense one by 10 points in one group and by 4 in the other."""
+    one = np.array([0.5, 0.4, 0.6, 0.2]) + np.array([[0.0], [0.01], [0.02], [0.03]])  # shifts of all rounds do nothing
+    other = np.array([0.6, 0.5, 0.5, 0.64]) + np.array([[0.01], [0.0], [0.05], [0.03]])
+    found = analysis.final_ascent_grows(a_table(one), a_table(other))
+    assert (found.value, found.low, found.high) == pytest.approx((6, 6, 6))
+    only_falls = np.tile([0.6, 0.5, 0.4, 0.3], (4, 1))
+    assert analysis.final_ascent_grows(a_table(only_falls), a_table(other)).value == pytest.approx(-4)
+
+
+def test_the_best_setting_of_each_round_is_chosen_by_mean_validation_accuracy():
+    rows = [
+        {"λ": decay, "seed": seed, "round": r, "validation_accuracy": v, "test_accuracy": 1 - v}
+        for decay, runs in {0.0: [[0.9, 0.1, 0.5], [0.1, 0.2, 0.4]], 0.1: [[0.4, 0.3, 0.2], [0.5, 0.4, 0.6]]}.items()
+        for seed, run in enumerate(runs)
+        for r, v in enumerate(run)
+    ]
+    found = analysis.best_of_each_round(pd.DataFrame(rows).sample(frac=1, random_state=0), "λ")
+    assert sorted(zip(found["round"], found["seed"], found["λ"], strict=True)) == [
+        (r, seed, [0.0, 0.1, 0.0][r]) for r in range(3) for seed in range(2)
+    ]
+
+
 def test_rounds_won_are_those_whose_interval_excludes_zero():
     base = np.tile([0.5, 0.5, 0.5], (5, 1))
     gains = np.array([[0.01, 0.02, 0.03, 0.02, 0.01], [0.1, -0.1, 0.1, -0.1, 0.1], [-0.1] * 5]).T
@@ -252,7 +290,21 @@ def test_the_turn_is_counted_from_the_valleys_bottom_to_the_measures_peak():
     table = a_table(test, np.exp(-((rounds - 5) ** 2) / 9) + noise)
     found = analysis.turn_from_peak(table, "train_accuracy")
     assert (found.value, found.low, found.high) == (3, 3, 3)
+    twice = analysis.turn_from_peak(table.assign(sparsity=1 - 0.64 ** table["round"]), "train_accuracy")
+    assert (twice.value, twice.low, twice.high) == (6, 6, 6)  # a round of 36% is two steps of 20%
     assert analysis.turn_from_peak(a_table(0.9 - 0.01 * np.tile(rounds, (10, 1)))).reason == "no clear valley"
+
+
+def test_the_correlation_up_to_the_second_peak_leaves_out_the_collapse():
+    """Both measures collapse after the peak at round 10; before it they mirror each other."""
+    rounds, noise = np.arange(15), np.random.default_rng(0).normal(0, 0.001, (10, 15))
+    test = np.where(rounds <= 10, 0.5 + 0.01 * np.abs(rounds - 5), 0.4 - 0.05 * (rounds - 11)) + noise
+    distance = np.where(rounds <= 10, 9 - np.abs(rounds - 5), 3 - 0.5 * (rounds - 11)) + noise
+    table = a_table(test, distance)
+    found = analysis.correlation_to_peak(table, "test_accuracy", "train_accuracy")
+    assert found.value < -0.9 and analysis.rank_correlation(table, "test_accuracy", "train_accuracy").value > -0.3
+    falls = a_table(0.9 - 0.01 * np.tile(rounds, (10, 1)))
+    assert analysis.correlation_to_peak(falls, "test_accuracy", "train_accuracy").reason == "no clear valley"
 
 
 def test_phases_of_a_table_are_those_of_its_mean_curves():

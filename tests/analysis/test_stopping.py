@@ -12,6 +12,7 @@ from scipy import stats
 from dsdlib.analysis import published, stopping
 from dsdlib.analysis.stopping import ARMED, EARLY, NEVER, ORACLE, RULES
 from dsdlib.config import ConfigError
+from dsdlib.noise import corrupt
 
 NAN = float("nan")
 HONEST = [EARLY, ARMED, NEVER]
@@ -23,17 +24,12 @@ LEVEL = st.integers(1, 16).map(lambda n: n / 16)
 
 
 def prune_until_told(validation, entropy, tolerance, level):
-    """The armed stop as one would live through it; ``level`` None: no arming, and the dense network is the mark."""
-    armed, mark = level is None, validation[0]
+    """The armed stop as one would live through it; ``level`` None: it is armed from the start."""
+    armed = level is None
     for round_, (accuracy, bits) in enumerate(zip(validation, entropy, strict=True)):
-        if not armed and bits < level * entropy[0]:
-            armed, mark = True, accuracy
-        if not armed:
-            continue
-        if accuracy < mark - tolerance:
+        armed = armed or bits < level * entropy[0]
+        if armed and accuracy < validation[0] - tolerance:
             return round_
-        if level is not None and accuracy > mark:
-            mark = accuracy
     return len(validation) - 1
 
 
@@ -53,10 +49,12 @@ def test_the_stops_are_those_of_a_loop_that_cannot_look_ahead(run, tolerance, le
 @pytest.mark.parametrize(
     ("accuracy", "entropy", "early", "arms", "armed"),
     [
-        # A dip of 0.2, a second peak at round 4 and collapse; the entropy is below half at the dip's bottom.
-        ([0.6, 0.55, 0.4, 0.5, 0.7, 0.65, 0.3], [0.8, 0.7, 0.39, 0.3, 0.2, 0.1, 0.1], 2, 2, 6),
+        # A dip of 0.2, a second peak at round 4 and collapse; the entropy is below half after the dip, or in it.
+        ([0.6, 0.55, 0.4, 0.5, 0.7, 0.65, 0.3], [0.8, 0.7, 0.41, 0.3, 0.2, 0.1, 0.1], 2, 3, 6),
+        ([0.6, 0.55, 0.4, 0.5, 0.7, 0.65, 0.3], [0.8, 0.7, 0.39, 0.3, 0.2, 0.1, 0.1], 2, 2, 2),
         # Armed at once, it would have stopped in the dip; armed too late, at the last round, it stops there.
         ([0.6, 0.55, 0.4, 0.5, 0.7, 0.65, 0.3], [0.8, 0.3, 0.3, 0.3, 0.2, 0.1, 0.1], 2, 1, 2),
+        ([0.6, 0.55, 0.4, 0.45, 0.7, 0.65, 0.3], [0.8, 0.7, 0.6, 0.3, 0.2, 0.1, 0.1], 2, 3, 3),
         ([0.6, 0.55, 0.4, 0.5, 0.7, 0.65, 0.3], [0.8, 0.7, 0.6, 0.5, 0.5, 0.5, 0.3], 2, 6, 6),
         ([0.75, 0.625, 0.75, 0.5], [0.8, 0.4, 0.3, 0.2], 3, 2, 3),  # exactly the tolerance, exactly the level: not yet
         ([0.6, 0.7, 0.8], [0.8, 0.8, 0.9], 2, None, 2),  # never armed, it never stops
@@ -90,6 +88,8 @@ def a_table(runs, **columns):
             "validation_accuracy": validation[r],
             "test_accuracy": test[r],
             "entropy": entropy[r],
+            "corrupted_fraction": 0.0,
+            "remaining_weights": 100 - r,
             "train_flops": 10.0 * seed + r + 1,
             "train_flops_sparse": (10.0 * seed + r + 1) / 2,
             **columns,
@@ -104,7 +104,7 @@ def a_table(runs, **columns):
 @settings(max_examples=100, deadline=None)
 def test_what_holds_of_every_outcome(runs, tolerance, level):
     table = a_table(runs)
-    found = stopping.outcomes(table, tolerance, level)
+    found = stopping.outcomes(table, tolerance, level, 10)
     assert list(zip(found["key"], found["rule"], strict=True)) == list(product(table["key"].unique(), RULES))
     for row in found.itertuples():
         validation, test, _ = runs[row.seed]
@@ -130,7 +130,7 @@ def test_honest_rules_never_look_at_the_test_data(run, tolerance, level, random)
     validation, test, entropy = run
     other = np.array(random.sample(list(test), len(test)))
     tables = [a_table([(validation, seen, entropy)]) for seen in (test, other)]
-    one, two = (stopping.outcomes(t, tolerance, level).set_index("rule").loc[HONEST] for t in tables)
+    one, two = (stopping.outcomes(t, tolerance, level, 10).set_index("rule").loc[HONEST] for t in tables)
     unseen = ["test_accuracy", "regret", "beyond"]
     pd.testing.assert_frame_equal(one.drop(columns=unseen), two.drop(columns=unseen))
     assert two["test_accuracy"].tolist() == [other[r] for r in one["round"]]
@@ -141,17 +141,17 @@ def test_honest_rules_never_look_at_the_test_data(run, tolerance, level, random)
 def test_the_tables_row_order_does_not_matter(runs, tolerance, level, seed):
     table = a_table(runs)
     shuffled = table.sample(frac=1, random_state=seed)
-    one, two = (stopping.outcomes(t, tolerance, level).sort_values(["key", "rule"]) for t in (table, shuffled))
+    one, two = (stopping.outcomes(t, tolerance, level, 10).sort_values(["key", "rule"]) for t in (table, shuffled))
     pd.testing.assert_frame_equal(one.reset_index(drop=True), two.reset_index(drop=True))
 
 
 # Validation dips to 0.4 and climbs to 0.7; test does so a round later. Costs: 1, 2, 3 …, and from 11 for the second.
-DIP = ([0.6, 0.5, 0.4, 0.7, 0.65, 0.2], [0.6, 0.55, 0.45, 0.5, 0.8, 0.3], [0.8, 0.6, 0.3, 0.2, 0.1, 0.1])
+DIP = ([0.6, 0.5, 0.4, 0.7, 0.65, 0.2], [0.6, 0.55, 0.45, 0.5, 0.8, 0.3], [0.8, 0.6, 0.5, 0.3, 0.1, 0.1])
 FLAT = ([0.6, 0.6, 0.6, 0.6, 0.6, 0.6], [0.5, 0.6, 0.6, 0.6, 0.6, 0.5], [0.8, 0.8, 0.8, 0.8, 0.8, 0.8])
 
 
 def test_outcomes_by_hand():
-    found = stopping.outcomes(a_table([DIP, FLAT], λ=0.1), 0.06, 0.5)
+    found = stopping.outcomes(a_table([DIP, FLAT], λ=0.1), 0.06, 0.5, 10)
     names = ["rule", "trainings", "round", "test_accuracy", "regret", "train_flops"]
     assert found[names].to_numpy().tolist() == [
         [EARLY, 2, 0, 0.6, pytest.approx(0.2), 3],
@@ -167,7 +167,7 @@ def test_outcomes_by_hand():
 
 
 def test_a_summary_is_the_mean_over_seeds_of_each_value_and_rule():
-    weak, strong = (stopping.outcomes(a_table(runs, λ=λ), 0.06, 0.5) for runs, λ in (([DIP, FLAT], 1), ([FLAT], 0)))
+    weak, strong = (stopping.outcomes(a_table(runs, λ=λ), 0.06, 0.5, 10) for runs, λ in (([DIP, FLAT], 1), ([FLAT], 0)))
     found = stopping.summary(pd.concat([weak, strong]), ["λ"])
     assert found[["λ", "rule"]].to_numpy().tolist() == [[λ, rule] for λ in (1, 0) for rule in RULES]
     first = found.iloc[0]
@@ -215,12 +215,13 @@ def test_the_arming_gap_is_counted_in_rounds_from_the_valleys_bottom():
             for bad in (-0.01, 1, 5, float("nan"))
         ),
         *(({"level": bad}, f"level = {bad}: .* allowed: above 0, at most 1") for bad in (0, -0.5, 1.1, float("nan"))),
+        ({"classes": 1}, "classes = 1: .* allowed: 2 or more"),
         ({"validation_fraction": 0}, "validation_fraction = 0: .* allowed: above 0"),
         ({"validation_fraction": 0.0}, "validation_fraction = 0: .* allowed: above 0"),
     ],
 )
 def test_settings_that_cannot_work_are_errors(changes, message):
-    good = {"tolerance": 0, "level": 1, "validation_fraction": 0.1}
+    good = {"tolerance": 0, "level": 1, "classes": 2, "validation_fraction": 0.1}
     stopping.check(**good)
     with pytest.raises(ConfigError, match=message):
         stopping.check(**good | changes)
@@ -238,9 +239,46 @@ def test_the_early_stop_finds_and_costs_what_dsd2s_figure_says(series, trainings
     assert accuracy[stop] == pytest.approx(said["value"])
 
 
+@pytest.mark.parametrize(("kind", "rate"), [("symmetric", 0.5), ("uniform", 0.5), ("pairflip", 0.3)])
+def test_a_point_of_true_accuracy_is_worth_so_much_on_noisy_labels(kind, rate):
+    """Networks that are right on a share of the data and otherwise wrong at random, on labels with noise."""
+    rng, truth = np.random.default_rng(0), np.repeat(np.arange(10), 20_000)
+    noisy = corrupt(truth, kind, rate, 10, {}, rng)
+    measured = []
+    for share in (0.9, 0.4):
+        right = rng.random(len(truth)) < share
+        predicted = np.where(right, truth, (truth + rng.integers(1, 10, len(truth))) % 10)
+        measured.append(((predicted == truth).mean(), (predicted == noisy).mean()))
+    (true_one, noisy_one), (true_other, noisy_other) = measured
+    factor = stopping.noise_factor((noisy != truth).mean(), 10)
+    assert (noisy_one - noisy_other) / (true_one - true_other) == pytest.approx(factor, abs=0.01)
+
+
+def test_labels_that_say_nothing_are_refused():
+    assert stopping.noise_factor(0.5, 10) == pytest.approx(4 / 9) and stopping.noise_factor(0.0, 2) == 1
+    with pytest.raises(ConfigError, match="90% of the labels are wrong: with 10 classes"):
+        stopping.noise_factor(0.9, 10)
+
+
+def test_the_tolerance_is_in_accuracy_on_the_true_labels():
+    """5 points of true accuracy are 2.2 on labels of which half are wrong: round 1 falls by 3, and counts."""
+    run = ([0.6, 0.57, 0.6, 0.5], [0.6, 0.6, 0.6, 0.5], [0.8, 0.8, 0.8, 0.8])
+    for wrong, trainings in ((0.5, 2), (0.0, 4)):
+        ends = stopping.outcomes(a_table([run], corrupted_fraction=wrong), 0.05, 0.5, 10).set_index("rule")
+        assert ends.loc[EARLY, "trainings"] == trainings
+    assert ends.loc[ORACLE, "round"] == 2  # test labels have no noise
+
+
+def test_the_best_epoch_of_the_dense_network_costs_a_whole_training():
+    dense = a_table([([0.5], [0.4], [0.8])], best_epoch=3, best_epoch_test_accuracy=0.9)
+    (row,) = stopping.best_epoch(dense).to_dict("records")
+    assert (row["rule"], row["test_accuracy"], row["trainings"]) == (stopping.EPOCH, 0.9, 1)
+    assert (row["train_flops"], row["sparsity"], row["remaining_weights"]) == (1, 0, 100)
+
+
 def test_what_lies_beyond_the_stop_by_hand():
     run = ([0.6, 0.5, 0.6, 0.6], [0.6, 0.4, 0.7, 0.5], [0.8, 0.8, 0.8, 0.8])
-    ends = stopping.outcomes(a_table([run]), tolerance=0.05, level=0.5).set_index("rule")
+    ends = stopping.outcomes(a_table([run]), tolerance=0.05, level=0.5, classes=10).set_index("rule")
     assert ends.loc[EARLY, ["trainings", "round"]].tolist() == [2, 0]
     assert ends.loc[EARLY, "beyond"] == pytest.approx(0.1)  # 0.7 comes later, 0.6 was taken
     assert ends.loc[NEVER, "beyond"] == 0

@@ -13,10 +13,10 @@ import pytest
 import torch
 from PIL import Image
 
-from dsdlib import ConfigError, RunConfig, data, load_model, sweep
+from dsdlib import ConfigError, RunConfig, data, load_history, load_model, sweep
 from dsdlib.engine.build import stack_shape, training_cost
 from dsdlib.study.store import Store
-from dsdlib.study.sweep import _stacks, _time
+from dsdlib.study.sweep import _stacks, _time, with_best_epoch
 
 FLAT = {"model": "users_own:flat", "model_args": {}}
 
@@ -34,6 +34,22 @@ def test_finished_runs_are_not_trained_again(tiny: RunConfig, stacks: list) -> N
     assert stacks == [[*runs]]
     sweep(tiny.grid(seed=[0, 1, 2]), progress=False)
     assert stacks[1:] == [[tiny.vary(seed=2)]]
+
+
+def test_runs_that_do_not_name_their_best_epoch_are_trained_again_and_no_others(tiny: RunConfig, stacks: list) -> None:
+    one, two = tiny.grid(seed=[0, 1])
+    sweep([one], progress=False)
+    sweep([two], keep=["history"], progress=False)
+    table = with_best_epoch([one, two], progress=False)
+    assert stacks == [[one], [two], [one]] and not table["best_epoch"].isna().any()
+    history = load_history([one]).query("round == 2")
+    best = history.loc[history["validation_accuracy"].idxmax()]
+    row = table[(table["key"] == one.key) & (table["round"] == 2)].iloc[0]
+    assert (row["best_epoch"], row["best_epoch_test_accuracy"]) == (best["epoch"], best["test_accuracy"])
+    with_best_epoch([one, two], progress=False)
+    assert len(stacks) == 3
+    with pytest.raises(ConfigError, match="has no validation data to choose an epoch by"):
+        with_best_epoch([one.vary(validation_fraction=0)])
 
 
 def test_the_same_run_twice_is_trained_and_listed_once(tiny: RunConfig) -> None:
