@@ -14,8 +14,8 @@ help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 	@echo "  PROFILE  one of: $(notdir $(wildcard parameters/*)) (default: quick)"
 
-report: $(READY) ## run a profile's notebooks and write reports/PROFILE/index.html
-	$(BIN)/python -m dsdlib.report "$(PROFILE)"
+report: $(READY) ## run the notebooks of one or several profiles and write reports/index.html
+	$(BIN)/python -m dsdlib.report $(PROFILE)
 
 test: $(READY) ## check the style and run the tests
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/python -m pytest

@@ -1,13 +1,14 @@
 """Figures: a tidy table in, matplotlib axes out. Nothing is computed here but means and intervals over seeds.
 
 `curves` draws measures against sparsity, `valleys` depths and phases, `stops` stopping rules, `theory` the linear
-theory's risks, and `lines` anything else; `panels` makes rows of them. `series` names each series
-and says how it is drawn.
+theory's risks, `forest` the effects of claims, and `lines` anything else; `panels` makes rows of them. `series` names
+each series and says how it is drawn, and `drawn` returns the data behind a figure.
 """
 
 from dsdlib.plots.axes import measure_axis, sparsity_axis, weights_axis
 from dsdlib.plots.curves import beside, curves, entropies, mark, parts, shade_phases
 from dsdlib.plots.data import drawn
+from dsdlib.plots.forest import forest, forests
 from dsdlib.plots.lines import against, lines, mark_width, timings, widths
 from dsdlib.plots.panels import panels
 from dsdlib.plots.series import MEMORISED, PARTS, SERIES, series_style, series_styles, shades
@@ -34,6 +35,8 @@ __all__ = [
     "depths",
     "drawn",
     "entropies",
+    "forest",
+    "forests",
     "lines",
     "mark",
     "mark_width",

@@ -23,7 +23,7 @@ def take_changes(parser: argparse.ArgumentParser) -> None:
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m dsdlib.report", description=__doc__)
-    parser.add_argument("profile", help="a folder of parameters/, such as smoke or quick")
+    parser.add_argument("profile", nargs="+", help="a folder of parameters/, such as smoke or quick")
     parser.add_argument("--only", nargs="+", default=(), metavar="NOTEBOOK", help="run these notebooks only")
     take_changes(parser)
     parser.add_argument("--at-once", type=int, metavar="N", help="notebooks that run at once (default: 2, on a GPU 1)")
@@ -46,25 +46,26 @@ def main(argv: Sequence[str] | None = None, root: Path | None = None) -> int:
         if arguments.minutes is not None and not 0 < arguments.minutes < 1e6:
             raise ValueError(f"--minutes {arguments.minutes:g}: more than 0 and less than a million")
         changes = {name: read_yaml(value) for name, value in arguments.changes}
-        plan = read_profile(root, arguments.profile, arguments.only, changes)
+        plans = {profile: read_profile(root, profile, arguments.only, changes) for profile in arguments.profile}
     except (ValueError, SyntaxError, yaml.YAMLError) as refusal:
         print(f"report: {refusal}", file=sys.stderr)
         return 2
-    from dsdlib.report.execute import alarm, execute_all  # here, so that a refusal comes at once
-    from dsdlib.report.pages import duration, render
+    from dsdlib.report.execute import alarm  # here, so that a refusal comes at once
+    from dsdlib.report.make import make
+    from dsdlib.report.pages import duration
 
     if arguments.fresh:
         os.environ["DSDLIB_FRESH"] = "1"
-    folder = (arguments.output or root / "reports").resolve() / arguments.profile
-    folder.mkdir(parents=True, exist_ok=True)
+    reports = (arguments.output or root / "reports").resolve()
+    at_once = arguments.at_once or (1 if shutil.which("nvidia-smi") else 2)
     try:
         with alarm(arguments.minutes):
-            if not execute_all(plan, folder, root, arguments.at_once or (1 if shutil.which("nvidia-smi") else 2)):
+            if not all(make(plan, reports / profile, root, at_once) for profile, plan in plans.items()):
                 return 1
     except KeyboardInterrupt:
         if arguments.minutes is None or time.monotonic() - start < 60 * arguments.minutes:
             raise
         print(f"\nreport: {arguments.minutes:g} minutes are over; the same command resumes from the finished rounds")
         return 3
-    print(f"\n{render(folder, arguments.profile)} in {duration(time.monotonic() - start)}")
+    print(f"\n{reports / 'index.html'} in {duration(time.monotonic() - start)}")
     return 0

@@ -1,4 +1,4 @@
-"""Running notebooks with papermill: two at a time, output in order, stopped cleanly."""
+"""Running notebooks with papermill: two at a time, under one bar, stopped cleanly."""
 
 import logging
 import os
@@ -6,11 +6,11 @@ import shutil
 import signal
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import chdir, contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import chdir, closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,41 +22,31 @@ from filelock import FileLock, Timeout
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
+from dsdlib.report.progress import ReportProgress, last_durations
+
 # `dsdlib.report.parameters` checks parameters; papermill's own check misses some and would warn of valid ones.
 logging.getLogger("papermill").setLevel(logging.ERROR)
 
 
-class OrderedOutput:
-    """The output of one of several notebooks that run at the same time.
+class Output:
+    """A stream for what a notebook prints, which goes to the report's bar line by line."""
 
-    It is held back until `release` is called, when the notebooks before it have finished, and then printed as it comes.
-    """
-
-    def __init__(self):
-        self.held, self.released, self.lock, self.stopped = [], False, threading.Lock(), False
+    def __init__(self, section: str, progress: ReportProgress):
+        self.section, self.progress, self.stopped = section, progress, False
 
     def write(self, text: str) -> None:
-        with self.lock:
-            if self.released:
-                sys.stdout.write(text)
-                sys.stdout.flush()
-            else:
-                self.held.append(text)
+        self.progress.note(self.section, text)
 
     def flush(self) -> None:
-        """Required of a stream; `write` flushes by itself."""
-
-    def release(self) -> None:
-        with self.lock:
-            self.released = True
-            print(*self.held, sep="", end="", flush=True)
+        """Required of a stream; a note is shown at once."""
 
 
-def execute(notebook: Path, parameters: dict[str, Any], folder: Path, out: OrderedOutput) -> str | None:
+def execute(notebook: Path, parameters: dict[str, Any], folder: Path, out: Output) -> str | None:
     """Run a notebook and write it to ``folder``, in place of an earlier one if it succeeds. Returns what went wrong, or
     None."""
     if out.stopped:
         return "stopped"
+    out.progress.start(out.section)
     failed = folder / f"{notebook.stem}.failed.ipynb"
     live = {"progress_bar": False, "stdout_file": out, "stderr_file": out}
     # Without this, every run begins with a warning about unencrypted messages, which never leave this machine.
@@ -89,45 +79,58 @@ def alone(notebook: Path) -> bool:
     return bool(nbformat.read(notebook, as_version=4).metadata.get("dsdlib", {}).get("alone"))
 
 
-def execute_all(plan: dict[str, dict[str, Any]], folder: Path, root: Path, at_once: int) -> bool:
+def execute_all(
+    plan: dict[str, dict[str, Any]], folder: Path, root: Path, at_once: int, finished: Callable[[str], object]
+) -> bool:
     """Run the notebooks of a plan (name → parameters), ``at_once`` at the same time, each on its share of the cores.
 
-    While one notebook starts or draws, another trains. Returns whether all of them succeeded.
+    While one notebook starts or draws, another trains. ``finished`` is called with the name of each as soon as it has
+    succeeded. Returns whether all of them succeeded.
     """
     remove_abandoned(folder)
     paths = {name: root / "notebooks" / f"{name}.ipynb" for name in plan}
     beside = [name for name in plan if not alone(paths[name])]
-    with chdir(root):
-        return _run_group(beside, at_once, plan, paths, folder) and _run_group(
-            [name for name in plan if name not in beside], 1, plan, paths, folder
-        )
+    progress = ReportProgress(list(plan), last_durations(folder))
+
+    def run(names: list[str], at_once: int) -> bool:
+        work = {name: partial(execute, paths[name], plan[name], folder, Output(name, progress)) for name in names}
+        with share_of_the_cores(at_once), _started(work, at_once) as jobs:
+            left = set(jobs)
+            while left:
+                done, left = wait(left, timeout=1, return_when=FIRST_COMPLETED)
+                progress.refresh()
+                for job in done:
+                    if failure := job.result():
+                        print(f"\n{jobs[job]}: {failure}", file=sys.stderr)
+                        return False
+                    finished(jobs[job])
+                    progress.finish(jobs[job])
+        return True
+
+    with chdir(root), closing(progress):
+        return run(beside, max(1, min(at_once, len(beside)))) and run([name for name in plan if name not in beside], 1)
 
 
-def _run_group(
-    names: list[str], at_once: int, plan: dict[str, dict[str, Any]], paths: dict[str, Path], folder: Path
-) -> bool:
-    at_once = max(1, min(at_once, len(names)))
+@contextmanager
+def _started(work: Mapping[str, partial[str | None]], at_once: int) -> Iterator[dict[Future, str]]:
+    """Run calls of `execute` in threads. Yields the jobs and the name of each.
+
+    After a failure or an interruption none of them keeps running; finished rounds are in the store.
+    """
     others = set(psutil.Process().children(recursive=True))
-    with ThreadPoolExecutor(at_once) as pool, share_of_the_cores(at_once):
-        outputs = {name: OrderedOutput() for name in names}
-        started = {n: pool.submit(execute, paths[n], plan[n], folder, outputs[n]) for n in names}
+    with ThreadPoolExecutor(at_once) as pool:
+        jobs = {pool.submit(call): name for name, call in work.items()}
         try:
-            for name, job in started.items():
-                print(f"\n── {name} ({list(plan).index(name) + 1} of {len(plan)}) ──", flush=True)
-                outputs[name].release()
-                if failure := job.result():
-                    print(f"\n{failure}", file=sys.stderr)
-                    return False
-        finally:  # after a failure or an interruption nothing keeps running; finished rounds are in the store
-            for output in outputs.values():
-                output.stopped = True
+            yield jobs
+        finally:
+            for call in work.values():
+                call.args[-1].stopped = True
             pool.shutdown(wait=False, cancel_futures=True)
-            while not all(job.done() for job in started.values()):
+            while not all(job.done() for job in jobs):
                 for process in set(psutil.Process().children(recursive=True)) - others:
                     with suppress(psutil.NoSuchProcess):
                         process.kill()
                 time.sleep(0.2)
-    return True
 
 
 @contextmanager

@@ -1,83 +1,23 @@
-"""Executed notebooks → static HTML: a page for each section, and an index that tells the whole study."""
+"""Executed notebooks → static HTML: a page for each section, one for each profile, and one above all profiles."""
 
-import json
-import re
-from collections import Counter
-from collections.abc import Iterator, Sequence
+import base64
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import nbformat
-import yaml
-from bs4 import BeautifulSoup
-from jinja2 import FileSystemLoader
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader
+from matplotlib import pyplot as plt
 from nbconvert import HTMLExporter
 
-from dsdlib.analysis.claims import VERDICTS, decided, effect, fragile, threshold, wrong_by_chance
-from dsdlib.report.show import CLAIMS, FIGURE, PROVENANCE
+from dsdlib.analysis.claims import decided, effect, fragile, threshold
+from dsdlib.plots import forests, set_theme
+from dsdlib.report import findings
+from dsdlib.report.contents import describe, is_current, shown_cells
+from dsdlib.report.show import image_source
 from dsdlib.study.files import write_whole
-
-
-def bundles(notebook: nbformat.NotebookNode, mimetype: str) -> Iterator[dict[str, Any]]:
-    """The contents, by mimetype, of all outputs that include ``mimetype``."""
-    for cell in notebook.cells:
-        for output in cell.get("outputs", []):
-            if mimetype in output.get("data", {}):
-                yield output.data
-
-
-def heading(notebook: nbformat.NotebookNode) -> tuple[str | None, str]:
-    """A notebook's title and question, as Markdown: its first ``# `` heading and the first paragraph after it."""
-    text = "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
-    found = re.search(r"^# +(.+)$", text, re.MULTILINE)
-    if not found:
-        return None, ""
-    paragraphs = (part.strip() for part in re.split(r"\n\s*\n", text[found.end() :]))
-    return found[1].strip(), next((part for part in paragraphs if part and part[0] != "#"), "")
-
-
-def describe(name: str, notebook: nbformat.NotebookNode) -> dict[str, Any]:
-    """What the index says of one executed notebook."""
-    title, question = heading(notebook)
-    run = notebook.metadata.get("papermill", {})
-    key = next((data for data in bundles(notebook, FIGURE) if data[FIGURE].get("key")), None)
-    return {
-        "name": name,
-        "chapter": notebook.metadata.get("dsdlib", {}).get("chapter", "More"),
-        "title": title or name,
-        "question": question,
-        "image": str(BeautifulSoup(key["text/html"], "html.parser").img) if key else "",
-        "sentence": key[FIGURE].get("sentence", "") if key else "",
-        "claims": [claim for data in bundles(notebook, CLAIMS) for claim in data[CLAIMS]],
-        "provenance": {k: v for data in bundles(notebook, PROVENANCE) for k, v in data[PROVENANCE].items()},
-        "parameters": _as_yaml(run.get("parameters") or {}),
-        "ended": (run.get("end_time") or "")[:16].replace("T", " "),
-        "seconds": run.get("duration"),
-    }
-
-
-def _as_yaml(parameters: nbformat.NotebookNode) -> str:
-    plain = json.loads(json.dumps(parameters))  # YAML cannot represent a NotebookNode
-    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
-
-
-def tally(claims: Sequence[dict[str, Any]]) -> str:
-    """The number of claims by verdict, in words: "7 claims: 5 supported, 2 undecided"."""
-    counts = Counter({verdict: 0 for verdict in VERDICTS})
-    counts.update(claim["verdict"] for claim in claims)
-    parts = [f"{count} {verdict}" for verdict, count in counts.items() if count]
-    return f"{len(claims)} claim{'' if len(claims) == 1 else 's'}: {', '.join(parts)}"
-
-
-def chance(claims: Sequence[dict[str, Any]]) -> str:
-    """How many verdicts are decided, how many of them chance may have made, and how many are fragile, in words."""
-    counts = [sum(map(decided, claims)), sum(claim.get("fragile", False) for claim in claims)]
-    verdicts, marks = (f"{count} {'is' if count == 1 else 'are'}" for count in counts)
-    return (
-        f"{verdicts} decided. If every effect lay at its threshold, {wrong_by_chance(claims):.1f} verdicts would be "
-        f"wrong by chance, 2.5% of the claims that could be judged. {marks} marked fragile: control of the false "
-        "discovery rate at 5% (Benjamini–Hochberg) would not keep them."
-    )
 
 
 def duration(seconds: float) -> str:
@@ -95,7 +35,13 @@ def html_exporter() -> HTMLExporter:
         template_name="base",
         template_file="section.html.j2",
         extra_loaders=[FileSystemLoader(Path(__file__).parent / "templates")],
-        filters={"effect": effect, "threshold": threshold, "duration": duration, "tally": tally, "chance": chance},
+        filters={
+            "effect": effect,
+            "threshold": threshold,
+            "duration": duration,
+            "tally": findings.tally,
+            "chance": findings.chance,
+        },
         # Keep only the last state of a progress bar.
         preprocessors=["nbconvert.preprocessors.CoalesceStreamsPreprocessor"],
         exclude_anchor_links=True,
@@ -104,22 +50,119 @@ def html_exporter() -> HTMLExporter:
     return exporter
 
 
-def render(folder: Path, profile: str) -> Path:
-    """Render the executed notebooks in ``folder``: a page for each and, last, ``index.html``. Returns its path."""
+def read_report(folder: Path) -> dict[str, Any]:
+    """The executed notebooks of one profile, in ``folder``, described for its pages.
+
+    Notebooks that an earlier version of this package has executed, in another format, are left out.
+    """
     paths = [path for path in sorted(folder.glob("*.ipynb")) if not path.name.endswith(".failed.ipynb")]
-    notebooks = [nbformat.read(path, as_version=4) for path in paths]
-    sections = [describe(path.stem, notebook) for path, notebook in zip(paths, notebooks, strict=True)]
+    read = {path.stem: nbformat.read(path, as_version=4) for path in paths}
+    notebooks = {name: notebook for name, notebook in read.items() if is_current(notebook)}
+    sections = [describe(name, notebook) for name, notebook in notebooks.items()]
+    for section in sections:
+        for number, claim in enumerate(section["claims"], 1):
+            claim |= {"page": section["name"], "anchor": f"claim-{number}", "figure": section["key"]}
     claims = [claim for section in sections for claim in section["claims"]]
     for claim, mark in zip(claims, fragile(claims), strict=True):
         claim["fragile"] = mark
-    exporter = html_exporter()
-    neighbours = zip([None, *sections], [*sections[1:], None], strict=False)
-    for notebook, section, (before, after) in zip(notebooks, sections, neighbours, strict=True):
-        resources = {"profile": profile, "section": section, "previous": before, "next": after}
+    return {
+        "profile": folder.name,
+        "base": "",
+        "notebooks": notebooks,
+        "sections": sections,
+        "claims": claims,
+        "datasets": list(dict.fromkeys(s["recipe"]["dataset"] for s in sections if s["recipe"])),
+        "key": next((section["key"] for section in sections if section["key"]), None),
+    }
+
+
+def render(folder: Path, pending: Mapping[str, str] | None = None, pages: Sequence[str] | None = None) -> Path:
+    """Render the executed notebooks in ``folder``: a page for each, their figures' files and, last, ``index.html``.
+
+    ``pending`` gives the sections that are still to be run and their titles; the index then says so and reloads by
+    itself. ``pages`` names the sections whose pages are rendered; by default all are. Returns the path of the index.
+    """
+    report, exporter = read_report(folder), html_exporter()
+    around = [None, *report["sections"], None]
+    for before, section, after in zip(around, report["sections"], around[2:], strict=False):
+        if pages is not None and section["name"] not in pages:
+            continue
+        notebook = report["notebooks"][section["name"]]
+        resources = {"profile": report["profile"], "section": section, "previous": before, "next": after}
+        resources["shown"] = shown_cells(notebook)
         _write(folder / f"{section['name']}.html", exporter.from_notebook_node(notebook, resources)[0])
-    index = exporter.environment.get_template("index.html.j2")
-    _write(folder / "index.html", index.render(resources={"profile": profile, "sections": sections}))
+        _write_figures(folder, section)
+    _write_index(exporter.environment, folder, [report], pending or {})
     return folder / "index.html"
+
+
+def render_all(reports: Path) -> Path | None:
+    """Render the page above all profiles that have a folder in ``reports``, those with the most verdicts first.
+
+    Returns its path, or None if there is no report.
+    """
+    found = [
+        read_report(folder) | {"base": f"{folder.name}/"} for folder in sorted(reports.iterdir()) if folder.is_dir()
+    ]
+    found = sorted((r for r in found if r["sections"]), key=lambda r: -sum(map(decided, r["claims"])))
+    if not found:
+        return None
+    _write_index(html_exporter().environment, reports, found, {})
+    return reports / "index.html"
+
+
+def _write_index(
+    templates: Environment, folder: Path, reports: Sequence[dict[str, Any]], pending: Mapping[str, str]
+) -> None:
+    """The index of one report or of several, with the forest plot and the table of their claims beside it."""
+    rows = findings.matrix(reports)
+    context = {
+        "reports": reports,
+        "claims": [claim for report in reports for claim in report["claims"]],
+        "rows": [row for row in rows if row["hypothesis"] == "paper"],
+        "own_rows": [row for row in rows if row["hypothesis"] == "ours"],
+        "papers": findings.by_paper([row for row in rows if row["hypothesis"] == "paper"]),
+        "made": [_made(reports[0]["sections"], kind) for kind in ("provenance", "recipe")],
+        "forest": _forest(folder / "data", reports),
+        "pending": pending,
+        "profile": reports[0]["profile"] if len(reports) == 1 else None,
+    }
+    _write(folder / "index.html", templates.get_template("index.html.j2").render(**context))
+
+
+def _made(sections: Sequence[dict[str, Any]], kind: str) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+    """`findings.common_and_own` of the sections' provenance or recipes, by the sections' titles."""
+    return findings.common_and_own({section["title"]: section[kind] for section in sections if section[kind]})
+
+
+def _forest(folder: Path, reports: Sequence[dict[str, Any]]) -> str:
+    """The forest plot of all effects of the papers' claims, as a data URI, and its data as ``claims.csv``."""
+    claims = [claim | {"profile": r["profile"]} for r in reports for claim in r["claims"]]
+    if not claims:
+        return ""
+    table = pd.DataFrame(claims).drop(columns=["figure", "page", "anchor"])
+    folder.mkdir(exist_ok=True)
+    write_whole(folder / "claims.csv", lambda draft: table.to_csv(draft, index=False))
+    drawn = table[(table["hypothesis"] == "paper") & table["effect"].notna()]
+    if drawn.empty:
+        return ""
+    with mpl.rc_context():
+        set_theme()
+        figure = forests(drawn)
+        plt.close(figure)
+        return image_source(figure)
+
+
+def _write_figures(folder: Path, section: dict[str, Any]) -> None:
+    """The files of a section's figures in the folder ``data``: each as an image, and its data as CSV."""
+    (folder / "data").mkdir(exist_ok=True)
+    for old in (folder / "data").glob(f"{section['name']}-*"):
+        old.unlink()
+    for figure in section["figures"]:
+        encoded = figure["source"].partition("base64,")[2]
+        (folder / figure["image"]).write_bytes(base64.b64decode(encoded))
+        if figure["csv"]:
+            (folder / figure["csv"]).write_text(figure["data"], encoding="utf-8")
 
 
 def _write(path: Path, page: str) -> None:

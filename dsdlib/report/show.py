@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 
     from dsdlib.data import Dataset
 
-FIGURE, CLAIMS, PROVENANCE = (f"application/vnd.dsdlib.{kind}+json" for kind in ("figure", "claims", "provenance"))
-
-
+FIGURE, CLAIMS, PROVENANCE, NOTHING = (
+    f"application/vnd.dsdlib.{kind}+json" for kind in ("figure", "claims", "provenance", "nothing")
+)
 LARGE = 100_000  # bytes
 
 
@@ -131,6 +131,11 @@ def _writer(column: pd.Series, form: str | None) -> Callable[[object], str]:
 def show_text(text: str) -> None:
     """Show a paragraph of Markdown."""
     display(Markdown(text))
+
+
+def show_nothing(reason: str) -> None:
+    """Say why there is nothing to show. The report's pages leave out a part that shows nothing else."""
+    _show(f"<p>{escape(reason)}</p>", reason, NOTHING, {"reason": reason})
 
 
 def _spoken(column: str) -> str:

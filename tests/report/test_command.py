@@ -1,10 +1,13 @@
 """The report, from tiny notebooks to pages: one true run through papermill, then what the pages hold."""
 
+import base64
 import shutil
 import time
 from pathlib import Path
+from textwrap import dedent
 
 import nbformat
+import pandas as pd
 import psutil
 import pytest
 from bs4 import BeautifulSoup
@@ -12,8 +15,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from dsdlib.analysis.claims import effect
 from dsdlib.report import command, show
-from dsdlib.report.execute import OrderedOutput
-from dsdlib.report.pages import duration, render
+from dsdlib.report.pages import duration, render, render_all
 
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="
 
@@ -25,9 +27,15 @@ rates: list[float] = [
 """
 
 FIGURE = f"""\
-html = '<figure><img alt="A curve with a valley" src="data:image/png;base64,{PIXEL}" width="10"></figure>'
-figure = {{"alt": "A curve with a valley", "caption": "", "key": True, "sentence": "16 points & deep."}}
+source = "data:image/png;base64,{PIXEL}"
+html = f'<figure><img alt="A curve with a valley" src="{{source}}" width="10"></figure>'
+figure = {{"alt": "A curve with a valley", "shows": "A curve", "caption": "16 points & deep.", "key": True,
+          "source": source, "width": 10, "data": "sparsity,mean\\n0.5,0.9\\n"}}
 display({{"text/html": html, "{show.FIGURE}": figure}}, raw=True)
+"""
+
+EMPTY = f"""\
+display({{"text/html": "<p>Nothing to compare</p>", "{show.NOTHING}": {{"reason": "Nothing"}}}}, raw=True)
 """
 
 CLAIMS = f"""\
@@ -35,11 +43,13 @@ import sys
 print("progress: half", end="", file=sys.stderr, flush=True)
 print("\\rprogress: done", file=sys.stderr)
 claim = {{"paper": "He 2022", "where": "20% noise", "statistic": "depth", "dataset": "digits", "unit": "points",
-          "direction": "above", "threshold": 0}}
-first = {{"statement": "<b>&", "effect": -15.93, "low": -18.2, "high": -13.4, "verdict": "supported", "p": 0.001}}
-second = {{"statement": "It may", "effect": None, "low": None, "high": None, "verdict": "nothing to judge",
-    "reason": "not run", "p": None}}
-claims = [claim | first, claim | second, claim | first | {{"statement": f"rates {{rates}}"}}]
+    "direction": "above", "threshold": 0, "section": "Fig. 1", "hypothesis": "paper", "reason": "", "seeds": 5}}
+first = {{"id": "deep", "statement": "<b>&", "effect": -15.93, "low": -18.2, "high": -13.4, "p": 0.001,
+    "verdict": "supported"}}
+second = {{"id": "may", "statement": "It may", "effect": None, "low": None, "high": None, "p": None,
+    "verdict": "nothing to judge", "reason": "not run", "hypothesis": "ours"}}
+claims = [claim | first, claim | second, claim | first | {{"where": f"rates {{rates}}", "effect": 1.0,
+          "verdict": "undecided"}}]
 display({{"text/html": "<table class='claims'></table>", "{show.CLAIMS}": claims}}, raw=True)
 provenance = {{"Data": "digits (sha256 ab12)", "Commit": "3f9c2ab"}}
 display({{"text/html": "<p>Made so</p>", "{show.PROVENANCE}": provenance}}, raw=True)
@@ -58,7 +68,8 @@ def write_project(root: Path) -> Path:
     """Two notebooks, one with everything and one with nothing, and the profile `tiny`."""
     title = new_markdown_cell("# Is there a *valley*?\n\nDoes it fall & rise?\n\nMore.")
     codes = [new_code_cell(source) for source in (PARAMETERS, FIGURE, CLAIMS)]
-    save(root / "notebooks" / "01_valley.ipynb", title, *codes)
+    beside = [new_markdown_cell("## Beside the published"), new_code_cell(EMPTY), new_markdown_cell("## The end")]
+    save(root / "notebooks" / "01_valley.ipynb", title, *codes, *beside)
     save(root / "notebooks" / "02_bare.ipynb", new_code_cell("nothing: int = 0"))
     profile = root / "parameters" / "tiny"
     profile.mkdir(parents=True)
@@ -88,33 +99,78 @@ def page(root: Path, name: str) -> BeautifulSoup:
 def test_index_tells_the_claims(made: Path) -> None:
     index = page(made, "index")
     text = " ".join(index.get_text(" ").split())
-    assert "3 claims: 2 supported, 1 nothing to judge" in text
-    assert (
-        "2 are decided" in text and "0.1 verdicts would be wrong by chance" in text and "0 are marked fragile" in text
+    assert "3 claims: 1 supported, 1 undecided, 1 nothing to judge" in text
+    assert "1 is decided" in text and "0.1 verdicts would be wrong by chance" in text and "0 are marked fragile" in text
+    papers, ours = index.select("table.matrix")
+    row = papers.find(id="statement-deep")
+    assert row.th.get_text(" ", strip=True) == "<b>& Fig. 1" and row["data-paper"] == "He 2022"
+    cell = row.td
+    assert cell["data-verdict"] == "mixed|supported|undecided"
+    assert cell.summary.get_text(" ", strip=True) == "mixed 1 supported, 1 undecided"
+    first, second = cell.select("li")
+    assert "supported 20% noise (digits): −15.9 points [−18.2,\N{NO-BREAK SPACE}−13.4]" in first.get_text(
+        " ", strip=True
     )
-    rows = [row.get_text("|", strip=True) for row in index.select("table.claims tbody tr:not(.group)")]
-    effect = "−15.9 points [−18.2,\N{NO-BREAK SPACE}−13.4]"
-    assert rows[0] == f"<b>&|He 2022|digits|Profile: tiny|20% noise: depth|Threshold: above 0 points|{effect}|supported"
-    assert "It may" in rows[1] and "—|nothing to judge|not run" in rows[1]
-    assert index.select_one("tr.group a")["href"] == "01_valley.html"
+    assert "undecided rates [0.001]" in second.get_text(" ", strip=True)
+    assert [link["href"] for link in second("a")] == ["01_valley.html#claim-3", "01_valley.html#figure-1-1"]
+    assert [row["id"] for row in ours.select("tr[id]")] == ["statement-may"]
 
 
-def test_index_shows_key_figure_and_provenance(made: Path) -> None:
+def test_every_claim_and_every_figures_data_is_a_table_on_disk(made: Path) -> None:
+    data = made / "reports" / "tiny" / "data"
+    claims = pd.read_csv(data / "claims.csv")
+    assert claims["effect"].tolist()[::2] == [-15.93, 1.0] and set(claims["profile"]) == {"tiny"}
+    assert pd.read_csv(data / "01_valley-1.csv").to_dict("list") == {"sparsity": [0.5], "mean": [0.9]}
+    assert (data / "01_valley-1.png").read_bytes() == base64.b64decode(PIXEL)
+
+
+def test_a_figure_is_numbered_says_its_finding_first_and_leads_to_its_data_and_its_cell(made: Path) -> None:
+    for name in ("index", "01_valley"):
+        figure = page(made, name).find(id="figure-1-1")
+        assert figure.img["alt"] == "A curve with a valley"
+        words = figure.figcaption.get_text(" ", strip=True)
+        assert words.startswith("Figure 1.1. 16 points & deep. A curve.")
+        links = {link.get_text(): link["href"] for link in figure.figcaption("a")}
+        assert links["Data (CSV)"] == "data/01_valley-1.csv"
+        assert links["Code"] == "01_valley.html#cell-4"
+    code = page(made, "01_valley").find(id="cell-4").get_text()
+    assert "image/png" in code
+
+
+def test_a_part_with_nothing_to_show_is_left_out_and_the_others_stay(made: Path) -> None:
+    text = page(made, "01_valley").get_text()
+    assert "Nothing to compare" not in text and "Beside the published" not in text
+    assert "The end" in text and "Does it fall" in text
+
+
+def test_index_says_how_it_was_made(made: Path) -> None:
     index = page(made, "index")
-    assert [image["alt"] for image in index("img")] == ["A curve with a valley"]
-    assert index.figcaption.get_text() == "16 points & deep."
-    section = index.select_one("article.section")
-    assert section.h3.get_text() == "Is there a valley?"
-    assert section.select_one(".question").get_text(strip=True) == "Does it fall & rise?"
     made_so = " ".join(index.find(id="made").parent.get_text(" ").split())
     assert "Data digits (sha256 ab12)" in made_so and "Commit 3f9c2ab" in made_so
-    assert "Notebook’s time" in made_so and "seeds: 3" in made_so and "- 0.001" in made_so
+    assert "seeds: 3" in made_so and "- 0.001" in made_so
+
+
+def test_the_page_above_all_profiles_has_a_column_for_each(project: Path) -> None:
+    reports = project / "reports"
+    shutil.copytree(reports / "tiny", reports / "zoo")
+    (reports / "nothing").mkdir()
+    render_all(reports)
+    above = BeautifulSoup((reports / "index.html").read_text(), "html.parser")
+    heads = [head.get_text(" ", strip=True) for head in above.select("table.matrix")[0].select("thead th")]
+    assert heads == ["Statement", "tiny profile tiny", "zoo profile zoo"]
+    cells = above.find(id="statement-deep")("td")
+    links = [[link["href"] for link in cell("a")][-1] for cell in cells]
+    assert links == ["tiny/01_valley.html#figure-1-1", "zoo/01_valley.html#figure-1-1"]
+    local = [tag["href"].partition("#") for tag in above("a", href=True) if not tag["href"].startswith("http")]
+    for target, _, anchor in local:
+        file = (reports / (target or "index.html")).read_bytes()
+        assert not anchor or BeautifulSoup(file, "html.parser").find(id=anchor), (target, anchor)
 
 
 @pytest.mark.parametrize("name", ["index", "01_valley", "02_bare"])
 def test_pages_stand_alone(made: Path, name: str) -> None:
     html = page(made, name)
-    assert not html("script") and not html("iframe")
+    assert not html("iframe") and not any(script.get("src") for script in html("script"))
     loaded = [tag["src"] for tag in html(src=True)] + [tag["href"] for tag in html("link")]
     assert all(address.startswith("data:") for address in loaded)
     assert "url(" not in html.style.string and "@import" not in html.style.string
@@ -123,8 +179,8 @@ def test_pages_stand_alone(made: Path, name: str) -> None:
     assert html.find("meta", attrs={"name": "viewport"})
     local = [link["href"] for link in html("a", href=True) if not link["href"].startswith("http")]
     for target, _, anchor in (address.partition("#") for address in local):
-        assert not anchor or page(made, target.removesuffix(".html") or name).find(id=anchor)
-        assert not target or (made / "reports" / "tiny" / target).is_file()
+        assert not anchor or page(made, target.removesuffix(".html") or name).find(id=anchor), (target, anchor)
+        assert not target or (made / "reports" / "tiny" / target).resolve().is_file()
 
 
 def test_code_and_progress_are_folded(made: Path) -> None:
@@ -152,15 +208,16 @@ def test_sections_link_to_their_neighbours(made: Path) -> None:
 
 def test_a_failing_notebook_harms_no_page(project: Path, capfd: pytest.CaptureFixture[str]) -> None:
     folder = project / "reports" / "tiny"
-    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     save(project / "notebooks" / "02_bare.ipynb", new_code_cell("nothing: int = 0"), new_code_cell("1 / nothing"))
     assert command.main(["tiny", "--only", "02_bare"], project) == 1
     failed = folder / "02_bare.failed.ipynb"
     said = capfd.readouterr().err
     assert "ZeroDivisionError: division by zero\n" in said and str(failed) in said and "Traceback" not in said
     assert failed.is_file()
-    assert {path.name: path.read_bytes() for path in folder.iterdir() if path != failed} == before
-    render(folder, "tiny")
+    after = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path != failed}
+    assert after == before
+    render(folder)
     assert "failed" not in page(project, "index").get_text()
 
 
@@ -216,16 +273,25 @@ def test_a_failure_is_told_at_once_and_stops_the_notebook_beside_it(
     assert left == {"01_valley.failed.ipynb"} and running() <= others
 
 
-def test_what_waits_for_its_turn_is_kept_in_order(capsys: pytest.CaptureFixture[str]) -> None:
-    first, second = OrderedOutput(), OrderedOutput()
-    first.release()
-    second.write("c")
-    first.write("a")
-    first.write("b")
-    assert capsys.readouterr().out == "ab"
-    second.release()
-    second.write("d")
-    assert capsys.readouterr().out == "cd"
+def test_the_first_page_is_there_before_the_report_is_complete(project: Path) -> None:
+    """A second notebook that looks at the pages while it runs finds the first one's, and the index waiting for it."""
+    folder = project / "reports" / "tiny"
+    shutil.rmtree(folder)
+    look = f"""\
+        import shutil
+        import time
+        from pathlib import Path
+        folder = Path({str(folder)!r})
+        while not (folder / "01_valley.html").exists() or "16 points" not in (folder / "index.html").read_text():
+            time.sleep(0.1)
+        shutil.copy(folder / "index.html", folder.parent / "early.html")"""
+    save(project / "notebooks" / "02_bare.ipynb", new_code_cell("nothing: int = 0"), new_code_cell(dedent(look)))
+    assert command.main(["tiny"], project) == 0
+    early = BeautifulSoup((project / "reports" / "early.html").read_text(), "html.parser")
+    assert early.body.has_attr("data-running") and "02_bare" in early.select_one("p.running").get_text()
+    assert early.find(id="figure-1-1")
+    late = page(project, "index")
+    assert not late.body.has_attr("data-running") and not late.select("p.running")
 
 
 @pytest.mark.parametrize(

@@ -17,5 +17,5 @@ def test_scratch_folders_of_killed_reports_are_removed_and_those_in_use_stay(tmp
     with FileLock(folders[2] / ".lock"), ThreadPoolExecutor() as other:  # to a lock, another thread is another process
         other.submit(remove_abandoned, tmp_path).result()
     assert list(tmp_path.iterdir()) == [folders[2]]
-    execute_all({}, tmp_path, tmp_path, 1)
+    execute_all({}, tmp_path, tmp_path, 1, print)
     assert list(tmp_path.iterdir()) == []

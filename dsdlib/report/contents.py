@@ -1,0 +1,117 @@
+"""What an executed notebook holds for the report: its title, figures, claims, origin and parameters."""
+
+import ast
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import yaml
+
+from dsdlib.config import RunConfig
+from dsdlib.report.parameters import declared_parameters
+from dsdlib.report.show import CLAIMS, FIGURE, NOTHING, PROVENANCE
+
+
+def outputs(notebook: nbformat.NotebookNode, mimetype: str) -> Iterator[tuple[int, Any]]:
+    """All outputs of a ``mimetype``, each with the number of its cell, from 1."""
+    for number, cell in enumerate(notebook.cells, 1):
+        for output in cell.get("outputs", []):
+            if mimetype in output.get("data", {}):
+                yield number, output.data[mimetype]
+
+
+def heading(notebook: nbformat.NotebookNode) -> tuple[str | None, str]:
+    """A notebook's title and question, as Markdown: its first ``# `` heading and the first paragraph after it."""
+    text = "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    found = re.search(r"^# +(.+)$", text, re.MULTILINE)
+    if not found:
+        return None, ""
+    paragraphs = (part.strip() for part in re.split(r"\n\s*\n", text[found.end() :]))
+    return found[1].strip(), next((part for part in paragraphs if part and part[0] != "#"), "")
+
+
+def is_current(notebook: nbformat.NotebookNode) -> bool:
+    """Whether a notebook's figures and claims are in the format that these pages read."""
+    figures_are = all("source" in figure for _, figure in outputs(notebook, FIGURE))
+    return figures_are and all("id" in claim for _, claims in outputs(notebook, CLAIMS) for claim in claims)
+
+
+def title(path: Path) -> str:
+    """The title of the notebook at ``path``, as Markdown, or its name."""
+    return heading(nbformat.read(path, as_version=4))[0] or path.stem
+
+
+def describe(name: str, notebook: nbformat.NotebookNode) -> dict[str, Any]:
+    """What the pages say of one executed notebook."""
+    own_title, question = heading(notebook)
+    run = notebook.metadata.get("papermill", {})
+    drawn = figures(name, notebook)
+    return {
+        "name": name,
+        "state": "finished",
+        "chapter": notebook.metadata.get("dsdlib", {}).get("chapter", "More"),
+        "title": own_title or name,
+        "question": question,
+        "figures": drawn,
+        "key": next((figure for figure in drawn if figure.get("key")), None),
+        "claims": [dict(claim) for _, claims in outputs(notebook, CLAIMS) for claim in claims],
+        "provenance": {fact: value for _, facts in outputs(notebook, PROVENANCE) for fact, value in facts.items()},
+        "recipe": _recipe(notebook),
+        "parameters": _as_yaml(run.get("parameters") or {}),
+        "ended": (run.get("end_time") or "")[:16].replace("T", " "),
+        "seconds": run.get("duration"),
+    }
+
+
+def figures(name: str, notebook: nbformat.NotebookNode) -> list[dict[str, Any]]:
+    """The figures of a notebook, numbered: the second figure of section 01 is Figure 1.2.
+
+    Each has, besides what `show_figure` noted, its ``number``, the ``id`` of its place on the section's ``page``, the
+    number of its ``cell``, and the paths of its ``image`` and of its data as ``csv``, None if it has none.
+    """
+    digits = re.match(r"\d+", name)
+    section, found = str(int(digits[0])) if digits else name, []
+    for n, (cell, figure) in enumerate(outputs(notebook, FIGURE), 1):
+        kind = re.match(r"data:image/(\w+)", figure["source"])[1]
+        own = {"number": f"{section}.{n}", "id": f"figure-{section}-{n}", "page": f"{name}.html", "cell": cell}
+        files = {"image": f"data/{name}-{n}.{kind}", "csv": f"data/{name}-{n}.csv" if "data" in figure else None}
+        found.append(dict(figure) | own | files)
+    return found
+
+
+def shown_cells(notebook: nbformat.NotebookNode) -> set[int]:
+    """The numbers, from 1, of a notebook's cells, less the parts in which this profile has nothing to show.
+
+    A part is a heading of the second level and what follows it up to the next.
+    """
+    parts: list[list[tuple[int, nbformat.NotebookNode]]] = [[]]
+    for number, cell in enumerate(notebook.cells, 1):
+        if cell.cell_type == "markdown" and cell.source.startswith("## "):
+            parts.append([])
+        parts[-1].append((number, cell))
+    return {number for part in parts if not _is_empty(part) for number, _ in part}
+
+
+def _is_empty(part: list[tuple[int, nbformat.NotebookNode]]) -> bool:
+    shown = [output for _, cell in part for output in cell.get("outputs", []) if "data" in output]
+    return bool(shown) and all(NOTHING in output.data for output in shown)
+
+
+def _recipe(notebook: nbformat.NotebookNode) -> dict[str, str]:
+    """The fields of `RunConfig` by which a notebook's runs are trained, as text; {} if it trains none."""
+    cells = (cell.source for cell in notebook.cells if "parameters" in cell.metadata.get("tags", []))
+    source = next(cells, "")
+    given = {node.target.id: ast.literal_eval(node.value) for node in ast.parse(source).body} if source else {}
+    given |= json.loads(json.dumps(notebook.metadata.get("papermill", {}).get("parameters") or {}))
+    if "recipe" not in declared_parameters(source):
+        return {}
+    config = RunConfig(**given["recipe"] | given.get("own_recipe", {}))
+    return {field: str(value) for field, value in config.model_dump().items() if field not in ("seed", "start")}
+
+
+def _as_yaml(parameters: nbformat.NotebookNode) -> str:
+    plain = json.loads(json.dumps(parameters))  # YAML cannot represent a NotebookNode
+    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
