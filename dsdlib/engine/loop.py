@@ -7,6 +7,7 @@ whose layers have at least four neurons does not depend, to the last bit, on whi
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -17,21 +18,24 @@ from dsdlib.engine.device import PLAIN, Engine
 from dsdlib.engine.network import Forward, ModuleTrainer, Network
 from dsdlib.engine.sparse import sparse_layers
 from dsdlib.engine.stacked import StackedTrainer
-from dsdlib.engine.step import Recipe, Replayed, Step, TrainingData, gather_rows
+from dsdlib.engine.step import Progress, Recipe, Replayed, Step, TrainingData, gather_rows
 from dsdlib.entropy import NeuronStates
 
 BeforeStep = Callable[[Tensor], None]  # gets the weights (runs, parameters)
 # Gets the epoch, positions of runs, their forward pass, and the logits (runs, n, classes) and labels (runs, n) of the
 # epoch's batches; a batch's logits are those before its step.
 AfterEpoch = Callable[[int, list[int], Forward, Tensor, Tensor], None]
+# Gets positions of runs, and a function that returns their progress; it is the same after their last epoch.
+Checkpoint = Callable[[list[int], Callable[[], Progress]], None]
 
 
 @dataclass(frozen=True)
 class Callbacks:
-    """Functions that a training calls: before the steps of the given numbers, and after every epoch."""
+    """Functions that a training calls: before the steps of the given numbers, and, in this order, after every epoch."""
 
     before_step: Mapping[int, BeforeStep] = field(default_factory=dict)
     after_epoch: AfterEpoch | None = None
+    checkpoint: Checkpoint | None = None
 
 
 def train(
@@ -92,6 +96,8 @@ def _run_epochs(
             logits, labels = (torch.cat(parts, 1) for parts in zip(*outputs, strict=True))
             callbacks.after_epoch(epoch, runs, step.trainer.forward_function(), logits, labels)
             step.trainer.module.train()  # which forward_function has put into evaluation mode
+        if callbacks.checkpoint is not None:
+            callbacks.checkpoint(runs, partial(step.progress, epoch + 1, generators))
     step.trainer.write()
 
 

@@ -94,12 +94,12 @@ class ModuleTrainer:
     """
 
     def __init__(self, network: Network, weights: Tensor, masks: Tensor, engine: Engine):
-        self.network, self.weights, self.engine = network, network.parameters(weights), engine
+        self.network, self.weights, self.engine = network, weights, engine
         self.module = network.compiled if engine.compiled else network.module
-        self.vector = torch.cat([_flat(part[0]) for part in self.weights.values()])
+        self.vector = self.vector_of(weights)
         for parameter, values in zip(network.module.parameters(), self.vector.split(network.sizes), strict=True):
             parameter.data = _shaped(values, parameter.shape)
-        mask = torch.cat([_flat(part[0]) for part in network.parameters(masks * network.trained).values()])
+        mask = self.vector_of(masks * network.trained)
         self.mask, self.logits = None if mask.all() else mask, None
 
     def used_inputs(self, x: Tensor) -> Tensor:
@@ -110,7 +110,7 @@ class ModuleTrainer:
         """The forward pass with the current parameters, in evaluation mode."""
         self.write()
         self.network.module.eval()
-        return partial(self.network, self.weights)
+        return partial(self.network, self.network.parameters(self.weights))
 
     def __call__(self, x: Tensor) -> Tensor:
         """Forward pass: inputs (1, n, …) → logits (1, n, classes), without gradient; `backward` uses the graph."""
@@ -130,10 +130,21 @@ class ModuleTrainer:
         """One value a run, (runs,), in a shape that broadcasts with the parameter vector."""
         return values
 
+    def vector_of(self, rows: Tensor) -> Tensor:
+        """The entries of ``rows`` (1, parameters) in the order of the parameter vector."""
+        return torch.cat([_flat(part[0]) for part in self.network.parameters(rows).values()])
+
+    def rows_of(self, vector: Tensor) -> Tensor:
+        """The inverse of `vector_of`."""
+        rows = torch.empty_like(self.weights)
+        parts = self.network.parameters(rows).values()
+        for values, part in zip(vector.split(self.network.sizes), parts, strict=True):
+            part[0] = _shaped(values, part.shape[1:])
+        return rows
+
     def write(self) -> None:
         """Copy the parameter vector to its row of the matrix of weights."""
-        for values, part in zip(self.vector.split(self.network.sizes), self.weights.values(), strict=True):
-            part[0] = _shaped(values, part.shape[1:])
+        self.weights.copy_(self.rows_of(self.vector.detach()))
 
 
 def affine(weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """The rounds of iterative pruning (prune, rewind, retrain, measure) and the rows they add to the tidy table."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -9,10 +9,12 @@ from torch import Tensor
 
 from dsdlib.config import RunConfig
 from dsdlib.cost import training_flops
-from dsdlib.engine.loop import evaluate, mean_columns, predictions, score_columns
+from dsdlib.engine.loop import Callbacks, evaluate, mean_columns, predictions, score_columns
 from dsdlib.engine.network import Forward
+from dsdlib.engine.partial import Partial, partials_of, resume
 from dsdlib.engine.rows import Row, mark_diverged
 from dsdlib.engine.stack import Stack, State
+from dsdlib.engine.step import Progress
 from dsdlib.entropy import NeuronStates, entropy_columns
 from dsdlib.geometry import learning_distance
 from dsdlib.pruning import layer_names
@@ -24,22 +26,43 @@ def run_rounds(
     first: int,
     save: Callable[[int, State, list[Row]], None],
     save_epoch: Callable[[int, int, list[int], list[Row]], None] | None = None,
+    checkpoint: Callable[[int, list[int], Callable[[], list[Partial]]], None] | None = None,
+    partials: Sequence[Partial] = (),
 ) -> None:
     """Carry a stack from round ``first`` to its last.
 
     ``save`` gets each finished round: its number, its state, and a row for each run. ``save_epoch`` gets each finished
-    epoch: round, epoch, positions of runs in the stack, and these runs' rows (`measure_epoch`).
+    epoch: round, epoch, positions of runs in the stack, and these runs' rows (`measure_epoch`). Then ``checkpoint``
+    gets the round, the positions, and a function that returns what these runs need to go on from there; with such
+    ``partials``, one a run and all of the same epoch, round ``first`` goes on in its middle.
     """
     for round_ in range(first, stack.shared.rounds + 1):
-        started = time.perf_counter()
+        clock = _Clock(len(stack.configs), partials if round_ == first else ())
 
         def after_epoch(epoch: int, runs: list[int], *outputs: Any, round_: int = round_) -> None:
             save_epoch(round_, epoch, runs, measure_epoch(stack, runs, *outputs))
 
-        state = stack.advance(state, round_, after_epoch if save_epoch else None)
+        def after_that(
+            runs: list[int], progress: Callable[[], Progress], round_: int = round_, clock: _Clock = clock
+        ) -> None:
+            checkpoint(round_, runs, lambda: partials_of(stack, runs, progress(), clock.seconds()))
+
+        callbacks = Callbacks({}, after_epoch if save_epoch else None, after_that if checkpoint else None)
+        progress = resume(stack, partials) if partials and round_ == first else None
+        state = stack.advance(state, round_, callbacks, progress)
         rows = measure(stack, state, round_)
-        seconds = (time.perf_counter() - started) / len(rows)
-        save(round_, state, [{**row, "seconds": seconds} for row in rows])
+        save(round_, state, [{**row, "seconds": taken} for row, taken in zip(rows, clock.seconds(), strict=True)])
+
+
+class _Clock:
+    """How long each run of a stack has taken in a round, what it took before it was stopped included."""
+
+    def __init__(self, runs: int, partials: Sequence[Partial]):
+        self.started, self.before = time.perf_counter(), [float(p["seconds"]) for p in partials] or [0.0] * runs
+
+    def seconds(self) -> list[float]:
+        share = (time.perf_counter() - self.started) / len(self.before)
+        return [share + before for before in self.before]
 
 
 def measure(stack: Stack, state: State, round_: int) -> list[Row]:

@@ -14,9 +14,9 @@ from dsdlib.cost import forward_cost
 from dsdlib.data import load as load_dataset
 from dsdlib.engine.build import build, pruning_plan
 from dsdlib.engine.device import PLAIN, Engine
-from dsdlib.engine.loop import AfterEpoch, BeforeStep, Callbacks, score_columns, train
+from dsdlib.engine.loop import BeforeStep, Callbacks, score_columns, train
 from dsdlib.engine.network import Network
-from dsdlib.engine.step import Recipe, TrainingData
+from dsdlib.engine.step import Progress, Recipe, TrainingData
 from dsdlib.noise import labels_for
 from dsdlib.pruning import gradient_scores, magnitude_scores, prunable, prune, random_scores, spared_weights
 from dsdlib.seeding import torch_generator
@@ -101,18 +101,39 @@ class Stack:
         """A random generator for each run."""
         return [torch_generator(config.seed, purpose, round_) for config in self.configs]
 
-    def advance(self, state: State, round_: int, after_epoch: AfterEpoch | None = None) -> State:
-        """Prune and rewind (except in round 0), then train. Returns the state at the end of the round."""
-        callbacks = Callbacks(self._rewind_callbacks(round_), after_epoch)
+    def advance(
+        self, state: State, round_: int, callbacks: Callbacks | None = None, progress: Progress | None = None
+    ) -> State:
+        """Prune and rewind (except in round 0), then train. Returns the state at the end of the round.
+
+        ``state`` is that of the end of the last round, also for a training that goes on with its ``progress``.
+        """
+        callbacks = replace(callbacks or Callbacks(), before_step=self._rewind_callbacks(round_))
         with self._seeded_layers(round_):
             if round_ > 0:
                 state = self.rewind(self.prune(state, round_), round_)
+            recipe, generators = self.recipe(round_), self.generators("order", round_)
+            if progress is not None:
+                state, recipe = self._continued(state, recipe, generators, progress)
             self.network.set_buffers(state.buffers)
-            how = self.recipe(round_), self.generators("order", round_)
-            weights = train(self.network, state.weights, state.masks, self.data, *how, self.engine, callbacks)
+            how = recipe, generators, self.engine, callbacks
+            weights = train(self.network, state.weights, state.masks, self.data, *how)
         end = State(weights, state.masks, self.network.buffers(), state.untrained)
         self.dense = end if round_ == 0 else self.dense
         return end
+
+    def _continued(
+        self, state: State, recipe: Recipe, generators: list[torch.Generator], progress: Progress
+    ) -> tuple[State, Recipe]:
+        """The state and the recipe to go on with; sets the generators, those of random layers among them."""
+        for generator, saved in zip(generators, progress.generators, strict=True):
+            generator.set_state(saved.clone())  # PyTorch reads a view from the start of its storage
+        torch.set_rng_state(progress.layers["cpu"].clone())
+        if self.device.type == "cuda" and "cuda" in progress.layers:
+            torch.cuda.set_rng_state(progress.layers["cuda"].clone(), self.device)
+        steps = -(-self.data.rows.shape[1] // recipe.batch_size)
+        recipe = replace(recipe, first_step=progress.epoch * steps, progress=progress)
+        return replace(state, weights=progress.weights, buffers=progress.buffers), recipe
 
     @contextmanager
     def _seeded_layers(self, round_: int) -> Iterator[None]:

@@ -29,7 +29,7 @@ class StackedTrainer:
         masks_by_name = network.parameters(masks)
         unreachable = self._restrict_to_used(masks_by_name, indices, sparse, whole_images) if sparse else []
         self.index = torch.cat([*(part.flatten() for part in indices.values()), *unreachable])
-        self.vector, mask = weights.flatten()[self.index], (masks * network.trained).flatten()[self.index]
+        self.vector, mask = self.vector_of(weights), self.vector_of(masks * network.trained)
         self.mask, self.gradient = None if mask.all() else mask, torch.zeros_like(self.vector)
         self.parts, self.gradients = _views(self.vector, indices), _views(self.gradient, indices)
         for name, layer in self.sparse.items():
@@ -114,6 +114,16 @@ class StackedTrainer:
     def per_parameter(self, values: Tensor) -> Tensor:
         """One value a run, (runs,), in a shape that broadcasts with the parameter vector."""
         return values[0] if (values == values[0]).all() else values[self.index // self.weights.shape[1]]
+
+    def vector_of(self, rows: Tensor) -> Tensor:
+        """The entries of ``rows`` (runs, parameters) in the order of the parameter vector."""
+        return rows.flatten()[self.index]
+
+    def rows_of(self, vector: Tensor) -> Tensor:
+        """The inverse of `vector_of`, with zeros where a parameter takes no part in a step."""
+        rows = torch.zeros_like(self.weights)
+        rows.view(-1)[self.index] = vector
+        return rows
 
     def write(self) -> None:
         """Copy the parameter vector to its places in the matrix of weights."""

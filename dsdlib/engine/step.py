@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +43,26 @@ class TrainingData:
 
 
 @dataclass
+class Progress:
+    """Runs between two epochs of a round: all that their training needs to end with the same last bits."""
+
+    epoch: int  # the next one
+    weights: Tensor  # (runs, parameters)
+    velocity: Tensor  # (runs, parameters)
+    square: Tensor | None  # (runs, parameters): Adam's second moment
+    taken: Tensor  # (): the number of Adam's steps
+    generators: Tensor  # (runs, bytes): the states of the generators that draw the order of the data
+    buffers: dict[str, Tensor] = field(default_factory=dict)  # of a network that has its stack to itself
+    layers: dict[str, Tensor] = field(default_factory=dict)  # PyTorch's global generators, by the kind of device
+
+    def of(self, runs: list[int]) -> "Progress":
+        """The progress of some of the runs."""
+        square = None if self.square is None else self.square[runs]
+        rows = self.weights[runs], self.velocity[runs], square
+        return Progress(self.epoch, *rows, self.taken, self.generators[runs])
+
+
+@dataclass
 class Recipe:
     """How a stack is trained in one round. Tensors hold one value a run."""
 
@@ -57,6 +77,7 @@ class Recipe:
     temperature: Tensor
     optimizer: str = "sgd"  # or adam
     first_step: int = 0  # training starts with this step of the schedule, as weight rewinding does
+    progress: Progress | None = None  # of a training that was stopped between two epochs
 
     def lr_factor(self, epoch: int) -> float:
         """The factor of the learning rate in an epoch: 0.1 for each milestone that has been reached."""
@@ -64,7 +85,8 @@ class Recipe:
 
     def of(self, runs: list[int]) -> "Recipe":
         """The recipe of some of the runs."""
-        return replace(self, **{n: getattr(self, n)[runs] for n in ("lr", "weight_decay", "alpha", "temperature")})
+        rates = {n: getattr(self, n)[runs] for n in ("lr", "weight_decay", "alpha", "temperature")}
+        return replace(self, **rates, progress=self.progress and self.progress.of(runs))
 
 
 class Step:
@@ -85,6 +107,22 @@ class Step:
         self.rate = self.full_rate.clone()
         self.momentum = torch.tensor(recipe.momentum, **kind) if recipe.momentum else None
         self.x = None if recipe.augment else trainer.used_inputs(data.x)
+        if recipe.progress is not None:
+            self._resume(recipe.progress)
+
+    def _resume(self, progress: Progress) -> None:
+        self.velocity.copy_(self.trainer.vector_of(progress.velocity))
+        self.taken.copy_(progress.taken)
+        if self.square is not None:
+            self.square.copy_(self.trainer.vector_of(progress.square))
+
+    def progress(self, epoch: int, generators: list[torch.Generator]) -> Progress:
+        """All that the training needs to go on with that epoch."""
+        moments = self.velocity, self.square
+        rows = (
+            None if part is None else self.trainer.rows_of(part) for part in (self.trainer.vector.detach(), *moments)
+        )
+        return Progress(epoch, *rows, self.taken.clone(), torch.stack([rng.get_state() for rng in generators]))
 
     def begin_epoch(self, epoch: int, generators: list[torch.Generator]) -> Sequence[Tensor]:
         """Set the epoch's learning rates and augmented images, and return its batches.

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from dsdlib.config import ConfigError, RunConfig
 from dsdlib.study.damage import set_aside
-from dsdlib.study.store import CONFIG, PROVENANCE, REWIND, ROUNDS, WEIGHTS, Store
+from dsdlib.study.store import CONFIG, PARTIAL, PROVENANCE, REWIND, ROUNDS, WEIGHTS, Store
 
 
 def again(store: Store) -> Store:
@@ -55,7 +55,7 @@ def clean_up(store: Store, config: RunConfig) -> None:
 
 
 def _is_stray(name: str) -> bool:
-    return name.endswith(".safetensors") and name != REWIND and not WEIGHTS.fullmatch(name)
+    return name.endswith(".safetensors") and name not in (REWIND, PARTIAL) and not WEIGHTS.fullmatch(name)
 
 
 def _settle(store: Store, config: RunConfig) -> None:
@@ -66,5 +66,5 @@ def _settle(store: Store, config: RunConfig) -> None:
     fresh, done = len(again(store).rows(config)), len(store.rows(config))
     if fresh > config.rounds or fresh > done:
         adopt(store, config)
-    elif fresh == 0 or done <= config.rounds:
+    elif done <= config.rounds or not (fresh or (again(store).folder(config) / PARTIAL).exists()):
         shutil.rmtree(again(store).folder(config), ignore_errors=True)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 WEIGHTS = re.compile(r"round_(\d{3,})\.safetensors")
+PARTIAL = "partial.safetensors"  # of a round that stopped half way
 ROUNDS, CONFIG, PROVENANCE, REWIND = "rounds.parquet", "config.json", "provenance.json", "rewind.safetensors"
 
 

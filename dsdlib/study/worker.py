@@ -8,6 +8,7 @@ import threading
 import time
 import warnings
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -17,14 +18,19 @@ import torch
 from dsdlib.config import ConfigError, RunConfig
 from dsdlib.engine.build import identity
 from dsdlib.engine.device import Engine, settings
+from dsdlib.engine.partial import Partial
 from dsdlib.engine.rounds import run_rounds
 from dsdlib.engine.rows import best_epoch, mark_diverged
 from dsdlib.engine.stack import Stack, State
 from dsdlib.study.files import Row
+from dsdlib.study.partial import EVERY, gentle_stop, load, remove, save
 from dsdlib.study.provenance import describe_machine
 from dsdlib.study.retrained import adopt, again
 from dsdlib.study.runs import Wanted, check_fit, first_round, is_finished, load_model
 from dsdlib.study.store import Store
+
+# Runs of a stack, each with its partial state, {} if it has none, and the history of the round so far.
+Group = dict[RunConfig, tuple[Partial, list[Row]]]
 
 
 @dataclass(frozen=True)
@@ -69,12 +75,12 @@ def _end_with_parent(process: int) -> None:
 
 
 def _train(configs: list[RunConfig], task: Task, store: Store) -> None:
-    """Train what is not finished. Runs that stopped in different rounds are resumed in different stacks.
+    """Train what is not finished. Runs that stopped in different rounds or epochs are resumed in different stacks.
 
     A complete run that lacks something wanted is retrained in another store, and replaces the old one when it is done.
     """
     task = replace(task, wanted={config: task.wanted[config] | store.kept(config) for config in configs})
-    groups, now = defaultdict(list), identity(configs[0])  # runs of one shape share data and network
+    groups, now = defaultdict(dict), identity(configs[0])  # runs of one shape share data and network
     for config in configs:
         store.set_aside_if_changed(config, now)
         if not is_finished(store, config, task.wanted[config]):
@@ -82,14 +88,16 @@ def _train(configs: list[RunConfig], task: Task, store: Store) -> None:
             if store.complete(config):
                 place = again(store)
                 place.set_aside_if_changed(config, now)
-            groups[place is not store, first_round(place, config, task.wanted[config])].append(config)
-    for (retrained, first), group in groups.items():
+            first = first_round(place, config, task.wanted[config])
+            partial, history = load(place, config, first, now, "history" in task.wanted[config]) or ({}, [])
+            groups[place is not store, first, int(partial.get("epoch", 0))][config] = partial, history
+    for (retrained, first, _), group in groups.items():
         try:
             _train_group(group, first, task, store, again(store) if retrained else store)
         except (RuntimeError, MemoryError) as error:
             if not _out_of_memory(error):
                 raise
-            _halve(group, error, task, store)
+            _halve([*group], error, task, store)
         else:
             for config in group if retrained else ():
                 adopt(store, config)
@@ -114,19 +122,28 @@ def _halve(configs: list[RunConfig], error: BaseException, task: Task, store: St
         _train(part, task, store)
 
 
-def _train_group(configs: list[RunConfig], first: int, task: Task, store: Store, place: Store) -> None:
-    """Train one stack from round ``first`` on, in the store ``place``. Teachers and starts come from ``store``."""
+def _train_group(group: Group, first: int, task: Task, store: Store, place: Store) -> None:
+    """Train one stack from round ``first`` on, in the store ``place``. Teachers and starts come from ``store``.
+
+    The runs go on with their ``partial`` states, all of one epoch, if they have them.
+    """
+    configs, partials = [*group], [partial for partial, _ in group.values() if partial]
     teachers = [load_model(c.teacher, c.teacher_round, store.root) for c in configs if c.teacher is not None]
     starts = [load_model(c.start, c.start_round, store.root) for c in configs if c.start is not None]
     device = torch.device(task.device)
     stack = Stack(configs, device, teachers, task.engine, starts)
-    entry = describe_machine(device) | identity(configs[0])
+    now = identity(configs[0])
+    entry = describe_machine(device) | now
     entry["engine"] = task.engine.described(not stack.network.stackable, device)
-    recorder = _Recorder(stack, first, task.wanted, place)
     for config in configs:
-        place.begin(config, entry, resume=first > 0)
+        place.begin(config, entry, resume=first > 0 or bool(partials))
     state = stack.fresh() if first == 0 else _restored(stack, first, place)
-    run_rounds(stack, state, first, recorder.save_round, recorder.save_epoch if recorder.histories else None)
+    with gentle_stop() as asked:
+        recorder = _Recorder(stack, first, task.wanted, place, now, asked)
+        for config, (_, history) in group.items():
+            recorder.histories.get(config, []).extend(history)
+        save_epoch = recorder.save_epoch if recorder.histories else None
+        run_rounds(stack, state, first, recorder.save_round, save_epoch, recorder.checkpoint, partials)
 
 
 def _restored(stack: Stack, first: int, place: Store) -> State:
@@ -147,10 +164,22 @@ def _loaded(stack: Stack, round_: int | str, place: Store) -> State:
 
 
 class _Recorder:
-    """Stores the rounds and epochs of a stack in training, after those that were finished before."""
+    """Stores the rounds and epochs of a stack in training, after those that were finished before.
 
-    def __init__(self, stack: Stack, first: int, wanted: Wanted, place: Store):
-        self.stack, self.wanted, self.place = stack, wanted, place
+    Every two minutes, and if ``asked()`` to stop, it stores what the runs need to go on from the end of an epoch.
+    """
+
+    def __init__(
+        self,
+        stack: Stack,
+        first: int,
+        wanted: Wanted,
+        place: Store,
+        now: dict[str, str],
+        asked: Callable[[], bool],
+    ):
+        self.stack, self.wanted, self.place, self.now, self.asked = stack, wanted, place, now, asked
+        self.pending, self.saved = {}, time.monotonic()
         self.rows = {config: place.rows(config)[:first] for config in stack.configs}
         recorded = [c for c in stack.configs if "history" in wanted[c] | place.kept(c)]
         self.histories = {config: place.history(config) if first > 0 else [] for config in recorded}
@@ -164,8 +193,30 @@ class _Recorder:
             self.rows[config] = mark_diverged([*self.rows[config], row])
             kept = self.wanted[config], history
             self.place.save_round(config, self.rows[config], self.stack.tensors(state, run), *kept)
+            remove(self.place, config)
+        self.pending, self.saved = {}, time.monotonic()
 
     def save_epoch(self, round_: int, epoch: int, runs: list[int], rows: list[Row]) -> None:
         for run, row in zip(runs, rows, strict=True):
             if (history := self.histories.get(self.stack.configs[run])) is not None:
                 history.append({"round": round_, "epoch": epoch, **row})
+
+    def checkpoint(self, round_: int, runs: list[int], partials: Callable[[], list[Partial]]) -> None:
+        """Store the partial states of all runs if it is time; raise KeyboardInterrupt if asked to stop.
+
+        Runs with other sparse layers are trained one after the other: those that wait for the end of the round are
+        stored with those in training.
+        """
+        self.pending[tuple(runs)] = partials
+        stopping = self.asked()
+        if not stopping and time.monotonic() - self.saved < EVERY:
+            return
+        for positions, states in self.pending.items():
+            for run, partial in zip(positions, states(), strict=True):
+                config = self.stack.configs[run]
+                history = self.histories.get(config)
+                rows = None if history is None else [epoch for epoch in history if epoch["round"] == round_]
+                save(self.place, config, round_, partial, self.now, rows)
+        self.pending, self.saved = {}, time.monotonic()
+        if stopping:
+            raise KeyboardInterrupt

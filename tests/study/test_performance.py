@@ -23,11 +23,11 @@ def test_a_race_times_both_ways_in_turn_and_keeps_the_runs_that_both_have_traine
 
 def test_stacks_and_widths_that_cannot_be_timed_are_refused_beforehand() -> None:
     performance.check(RunConfig(), [1, 8], [0.5, 1.0])
-    performance.check(RunConfig(dataset="digits", model="vgg_like", model_args={"depth": 1}), [1], [2])
+    performance.check(RunConfig(model="vgg_like", model_args={"depth": 1}, rounds=2), [1], [2])
     with pytest.raises(ConfigError, match="runs, stack_sizes: 8 is too many: resnet20 has a stack to itself"):
-        performance.check(RunConfig(model="resnet20"), [1, 8], [4])
+        performance.check(RunConfig(model="resnet20", rounds=2), [1, 8], [4])
     with pytest.raises(ConfigError, match=r"model_args = \{'width': 2\}: resnet18 does not take them"):
-        performance.check(RunConfig(model="resnet18"), [1], [2])
+        performance.check(RunConfig(model="resnet18", rounds=2), [1], [2])
 
 
 def test_a_state_is_pruned_to_its_largest_weights() -> None:
