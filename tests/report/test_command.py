@@ -303,6 +303,7 @@ def test_the_first_page_is_there_before_the_report_is_complete(project: Path) ->
             (["tiny", "--minutes", text], "", f"--minutes {text}: more than 0 and less")
             for text in ("-1", "nan", "inf")
         ),
+        (["tiny", "--output", __file__], "", f"--output {__file__}: is a file; allowed: a folder"),
         (["huge"], "", "unknown profile 'huge'; the profiles are: tiny"),
         (["tiny", "--only", "03"], "", "'03' is not in 'tiny', which has: 01_valley, 02_bare"),
         (["tiny"], "lr: 1", "02_bare.yaml: unknown parameter 'lr'; it takes: nothing"),
