@@ -5,6 +5,10 @@ MINUTES ?= 9
 BIN     := .venv/bin
 READY   := .venv/.ready
 
+ifdef EXECUTOR
+export DSDLIB_EXECUTOR := $(EXECUTOR)
+endif
+
 # An environment that was moved or copied along with its clone points at the old place: it is made anew.
 ifneq ($(shell cat $(READY) 2>/dev/null),$(CURDIR))
 $(shell rm -f $(READY))
@@ -13,6 +17,7 @@ endif
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 	@echo "  PROFILE  one of: $(notdir $(wildcard parameters/*)) (default: quick)"
+	@echo "  EXECUTOR where stacks are trained: local, dask:tcp://HOST:PORT, slurm:workers=N,... (default: local)"
 
 report: $(READY) ## run the notebooks of one or several profiles and write reports/index.html
 	$(BIN)/python -m dsdlib.report $(PROFILE)

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import joblib
 import pandas as pd
 import torch
 from torch import Tensor, nn
@@ -24,8 +25,9 @@ from dsdlib.engine.network import Network
 from dsdlib.engine.stack import Stack
 from dsdlib.geometry import between, filter_normalised
 from dsdlib.seeding import torch_generator
+from dsdlib.study.executors import resolve_executor
 from dsdlib.study.files import Row
-from dsdlib.study.parallel import worker_count
+from dsdlib.study.parallel import WorkerDied, dispatch, local, worker_count
 from dsdlib.study.runs import load_model
 from dsdlib.study.store import Store
 
@@ -81,8 +83,8 @@ def paths(
     if without := [run.key for run in runs if run.start is None]:
         raise ConfigError(f"paths: run {without[0]} has no start, where its path would begin")
     how = _path, f"path-{steps}"
-    work = [joblib.delayed(_stored)(*how, run, (steps, device), results) for run in runs]
-    return _gathered(work, jobs, "Paths", progress)
+    work = partial(_stored, *how, how=(steps, device), results=Store(results).root)
+    return _gathered(work, runs, jobs, "Paths", progress)
 
 
 def _path(run: RunConfig, steps: int, device: str, results: Path | str | None) -> list[Row]:
@@ -118,8 +120,8 @@ def slices(
     if radius <= 0 or directions < 1:
         raise ConfigError(f"radius = {radius}, directions = {directions}: more than 0, and at least 1")
     how = _slices, f"slices-{float(radius)}-{steps}-{directions}"
-    work = [joblib.delayed(_stored)(*how, run, (radius, steps, directions, device), results) for run in runs]
-    return _gathered(work, jobs, "Slices", progress)
+    work = partial(_stored, *how, how=(radius, steps, directions, device), results=Store(results).root)
+    return _gathered(work, runs, jobs, "Slices", progress)
 
 
 def _slices(
@@ -140,10 +142,10 @@ def _slices(
 
 
 def _stored(
-    measure: Callable[..., list[Row]], name: str, run: RunConfig, how: tuple[Any, ...], results: Path | str | None
+    measure: Callable[..., list[Row]], name: str, runs: list[RunConfig], how: tuple[Any, ...], results: Path
 ) -> list[Row]:
-    """Rows from the store; if they are absent, they are measured and stored under the run's lock."""
-    store = Store(results)
+    """Rows of one run from the store; if they are absent, they are measured and stored under the run's lock."""
+    store, (run,) = Store(results), runs
     if rows := store.measured(run, name):
         return rows
     with store.locked([run]):
@@ -153,11 +155,17 @@ def _stored(
     return rows
 
 
-def _gathered(work: list[Any], jobs: int, name: str, progress: bool) -> pd.DataFrame:
-    """The rows of all runs, measured by that many processes."""
-    parts = joblib.Parallel(n_jobs=max(1, min(worker_count(jobs), len(work))), return_as="generator")(work)
-    show = {"file": sys.stdout, "disable": not progress, "ncols": 90, "unit": "run", "mininterval": 1}
-    return pd.DataFrame([row for rows in tqdm(parts, desc=name, total=len(work), **show) for row in rows])
+def _gathered(work: Callable[..., list[Row]], runs: Sequence[RunConfig], jobs: int, name: str, show: bool) -> Any:
+    """The rows of all runs as a table, in their order, measured by that many processes or by the named executor."""
+    bar = tqdm(total=len(runs), desc=name, file=sys.stdout, disable=not show, ncols=90, unit="run", mininterval=1)
+    executor, rows = resolve_executor(), {}
+    with bar, nullcontext(executor) if executor else local(min(worker_count(jobs), len(runs))) as chosen:
+        for (run,), found in dispatch(work, [[run] for run in dict.fromkeys(runs)], chosen):
+            if isinstance(found, WorkerDied):
+                raise found
+            rows[run] = found
+            bar.update()
+    return pd.DataFrame([row for run in runs for row in rows[run]])
 
 
 def _vector(network: nn.Module) -> Tensor:

@@ -7,7 +7,10 @@ import os
 import platform
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from fcntl import LOCK_EX, LOCK_NB, flock
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from filelock import FileLock, Timeout
 
@@ -35,6 +38,7 @@ def _acquired(file: Path, wait: bool) -> Iterator[None]:
     note = file.with_suffix(".holder")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
+        _check_flock(file.parent)
         lock = FileLock(file, is_singleton=True)
         outermost = not lock.is_locked
         lock.acquire(timeout=-1 if wait else 0)
@@ -52,6 +56,17 @@ def _acquired(file: Path, wait: bool) -> Iterator[None]:
             with suppress(OSError):
                 note.unlink()
         lock.release()
+
+
+@cache
+def _check_flock(folder: Path) -> None:
+    """Raise OSError where files cannot be locked with flock, as on some shared folders.
+
+    filelock would take the mere presence of a file for a lock there, so that a process that was killed, or a store that
+    was copied with its lock files, would be waited for without end.
+    """
+    with TemporaryFile(dir=folder) as file:
+        flock(file, LOCK_EX | LOCK_NB)
 
 
 def holder(folder: Path, key: str) -> str | None:

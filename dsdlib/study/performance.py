@@ -12,7 +12,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import joblib
 import numpy as np
 import pandas as pd
 import torch
@@ -27,6 +26,7 @@ from dsdlib.engine.rounds import run_rounds
 from dsdlib.engine.stack import Stack, State
 from dsdlib.pruning import prune
 from dsdlib.reference import iterative_pruning
+from dsdlib.study.parallel import worker_count
 from dsdlib.study.provenance import describe_machine
 from dsdlib.study.sweep import sweep
 
@@ -66,7 +66,7 @@ def swept(configs: list[RunConfig], device: torch.device, engine: Engine = PLAIN
     with TemporaryDirectory() as folder:
         jobs = -1 if device.type == "cpu" else 1
         how = {"device": str(device), "engine": "plain" if engine == PLAIN else "fast"}
-        sweep(configs, jobs=jobs, results=folder, stack_size=len(configs), progress=False, **how)
+        sweep(configs, jobs=jobs, executor="local", results=folder, progress=False, **how)
 
 
 def race(
@@ -78,7 +78,7 @@ def race(
     and the rounds of the first two ways, for the runs that both trained.
     """
     times, rounds = [], []
-    stacks = joblib.effective_n_jobs(-1) if device.type == "cpu" else 1
+    stacks = worker_count(-1) if device.type == "cpu" else 1
     configs, more = (config.grid(seed=list(range(count))) for count in (runs, runs * stacks))
     short = {"epochs": 1, "milestones": (), "rounds": 0}
     together([config.vary(**short) for config in configs], device, engine)  # warm-up

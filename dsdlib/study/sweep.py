@@ -7,58 +7,63 @@ import threading
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import Executor
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from heapq import heapreplace
 from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import joblib
 import pandas as pd
 from tqdm import tqdm
 
 from dsdlib.config import ConfigError, RunConfig
+from dsdlib.study.executors import check_executor, resolve_executor
 from dsdlib.study.locks import holder
-from dsdlib.study.parallel import worker_count
+from dsdlib.study.parallel import WorkerDied, dispatch, local, size, worker_count
 from dsdlib.study.runs import WORDS, Wanted, put_in_order, sources_first, still_wanted
 from dsdlib.study.store import Store
 
 if TYPE_CHECKING:
     from dsdlib.study.worker import Task
 
+STACK_SIZE = 12  # the most runs that are trained together
+
 
 def sweep(
     runs: Iterable[RunConfig] | RunConfig,
     *,
     jobs: int = 1,
+    executor: Executor | str | None = None,
     device: str = "auto",
     engine: str = "auto",
     results: Path | str | None = None,
     keep: Iterable[int | str] = (),
-    stack_size: int = 12,
     progress: bool = True,
 ) -> pd.DataFrame:
     """Train the runs that are not in the store yet. Returns the tidy table of all runs, a row a run and round.
 
-    ``jobs`` worker processes (−1: one a core, the most there can be) with one thread each train stacks of at most
-    ``stack_size`` runs; joblib's `parallel_config` can name other processes, never threads. The ``engine`` is
-    ``plain``, all in float32, ``fast`` (bfloat16 activations and compiled code for convolutional networks; CUDA graphs
-    on a GPU), or ``auto``: fast on a GPU and plain on a CPU. ``keep`` names what must be stored besides: rounds whose
-    weights stay (numbers, ``dense``, ``best``), and ``history``, the measures after every epoch; a finished run that
-    lacks them is retrained. If the process is killed, the same call resumes after the last finished rounds. Finished
-    runs are read even if their data set is absent, and need no teacher and no start. Raises `ConfigError` before any
-    training if a run is impossible.
+    ``jobs`` worker processes on this machine (−1: one a core, the most there can be) with one thread each train stacks
+    of up to 12 runs. An ``executor``, any of `concurrent.futures` or a name as in the environment variable
+    ``DSDLIB_EXECUTOR``, trains them elsewhere instead. A stack whose process dies is tried again, then halved; a run
+    that dies alone is given up, and `WorkerDied` raised when all others are finished. The ``engine`` is ``plain``, all
+    in float32, ``fast`` (bfloat16 activations and compiled code for convolutional networks; CUDA graphs on a GPU), or
+    ``auto``: fast on a GPU and plain on a CPU. ``keep`` names what must be stored besides: rounds whose weights stay
+    (numbers, ``dense``, ``best``), and ``history``, the measures after every epoch; a finished run that lacks them is
+    retrained. If the process is killed, the same call resumes after the last finished rounds. Finished runs are read
+    even if their data set is absent, and need no teacher and no start. Raises `ConfigError` before any training if a
+    run is impossible.
     """
     runs, keep, workers = _checked_runs(runs), _checked_keep(keep), worker_count(jobs)
-    _check_stack_size(stack_size)
-    store, levels = Store(results), sources_first(runs)
+    executor, store, levels = check_executor(executor), Store(results), sources_first(runs)
     put_in_order(store, levels)
     wanted = still_wanted(store, levels, runs, keep)
     if wanted:
-        task = _checked_task(wanted, store, device, engine)
+        executor = resolve_executor(executor)
+        task = _checked_task(wanted, store, device, engine, executor is None)
         with _progress(store, [*runs, *(config for config in wanted if config not in runs)], progress):
-            for level in levels:
-                _train_level([config for config in level if config in wanted], task, workers, stack_size, progress)
+            _train(levels, task, executor, workers, progress)
     table = store.table(runs)
     _warn_of_diverged(table)
     return table
@@ -79,18 +84,36 @@ def with_best_epoch(runs: Iterable[RunConfig], **options: Any) -> pd.DataFrame:
     return sweep(runs, **options)
 
 
-def _checked_task(wanted: Wanted, store: Store, device: str, engine: str) -> Task:
-    """What a worker needs besides its runs, all of which are possible. A table of finished runs needs no torch."""
+def _train(levels: list[list[RunConfig]], task: Task, executor: Executor | None, workers: int, progress: bool) -> None:
+    """Train what is wanted, level by level. Raises `WorkerDied` at the end if runs were given up, or their sources."""
+    given_up: dict[RunConfig, WorkerDied | None] = {}
+    for level in levels:
+        pending = [config for config in level if config in task.wanted]
+        given_up |= {config: None for config in pending if given_up.keys() & config.sources().values()}
+        given_up |= _train_level([c for c in pending if c not in given_up], task, executor, workers, progress)
+    if causes := [str(cause) for cause in given_up.values() if cause]:
+        without = [config.key for config, cause in given_up.items() if not cause]
+        rest = f"; not trained, as they need these: {', '.join(without)}" * bool(without)
+        raise WorkerDied("; ".join(causes) + rest + ". All others are finished")
+
+
+def _checked_task(wanted: Wanted, store: Store, device: str, engine: str, here: bool) -> Task:
+    """What a worker needs besides its runs, all of which are possible. A table of finished runs needs no torch.
+
+    Workers that are not ``here`` may have other devices: they look for the ``device`` themselves.
+    """
+    import torch
+
     from dsdlib.engine.build import check
     from dsdlib.engine.device import resolve_device, resolve_engine
     from dsdlib.study.worker import Task
 
-    target = resolve_device(device)
-    speed = resolve_engine(engine, target)
+    target = resolve_device(device) if here else torch.device("cpu")
+    resolve_engine(engine, target)
     store.check_writable()
     for config in {config.vary(seed=0): config for config in wanted}.values():
         check(config)
-    return Task(wanted, store.root, str(target), speed)
+    return Task(wanted, store.root, str(target) if here else device, engine)
 
 
 def _warn_of_diverged(table: pd.DataFrame) -> None:
@@ -119,22 +142,26 @@ def _checked_keep(keep: Iterable[int | str]) -> set[int | str]:
     return set(keep)
 
 
-def _check_stack_size(stack_size: int) -> None:
-    if type(stack_size) is not int or stack_size < 1:
-        raise ConfigError(f"stack_size = {stack_size!r}: a whole number from 1")
-
-
-def _train_level(pending: list[RunConfig], task: Task, workers: int, stack_size: int, progress: bool) -> None:
-    """Train runs that do not need each other; last of all, wait for those that other processes are training."""
+def _train_level(
+    pending: list[RunConfig], task: Task, executor: Executor | None, workers: int, progress: bool
+) -> dict[RunConfig, WorkerDied]:
+    """Train runs that do not need each other; last of all, wait for those that other processes are training. Returns
+    the runs that were given up."""
     from dsdlib.study.worker import train_stack
 
+    store, given_up = Store(task.root), {}
     for wait in (False, True):
         if wait and progress:
-            _tell_whom_it_waits_for(pending, Store(task.root))
-        stacks = _stacks(pending, workers, stack_size)
-        work = (joblib.delayed(train_stack)(stack, task, wait) for stack in stacks)
-        skipped = joblib.Parallel(n_jobs=max(1, min(workers, len(stacks))))(work)
-        pending = [config for configs in skipped for config in configs]
+            _tell_whom_it_waits_for(pending, store)
+        stacks = _stacks(pending, workers if executor is None else size(executor), STACK_SIZE)
+        work, pending = partial(train_stack, task=task, wait=wait), []
+        with nullcontext(executor) if executor else local(min(workers, len(stacks))) as chosen:
+            for stack, outcome in dispatch(work, stacks, chosen, lambda stack: sum(map(store.rounds_done, stack))):
+                if isinstance(outcome, WorkerDied):
+                    given_up[stack[0]] = outcome
+                else:
+                    pending += outcome
+    return given_up
 
 
 def _tell_whom_it_waits_for(pending: list[RunConfig], store: Store) -> None:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import threading
 import time
 import warnings
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 
 import torch
 
 from dsdlib.config import ConfigError, RunConfig
 from dsdlib.engine.build import identity
-from dsdlib.engine.device import Engine, settings
+from dsdlib.engine.device import Engine, resolve_device, resolve_engine, settings
 from dsdlib.engine.partial import Partial
 from dsdlib.engine.rounds import run_rounds
 from dsdlib.engine.rows import best_epoch, mark_diverged
@@ -35,12 +31,15 @@ Group = dict[RunConfig, tuple[Partial, list[Row]]]
 
 @dataclass(frozen=True)
 class Task:
-    """What a worker needs besides its runs. ``wanted`` names what must be stored of each run besides its table."""
+    """What a worker needs besides its runs. ``wanted`` names what must be stored of each run besides its table.
+
+    The ``device`` and the ``engine`` are named as in `sweep`, until the worker looks which of them its machine has.
+    """
 
     wanted: Wanted
     root: Path
     device: str
-    engine: Engine
+    engine: str | Engine
 
 
 def train_stack(configs: list[RunConfig], task: Task, wait: bool) -> list[RunConfig]:
@@ -48,30 +47,12 @@ def train_stack(configs: list[RunConfig], task: Task, wait: bool) -> list[RunCon
 
     Without ``wait`` these are the runs that another process is training.
     """
-    _end_with_parent(os.getpid())
-    store, device = Store(task.root), torch.device(task.device)
+    store, device = Store(task.root), resolve_device(task.device)
+    task = replace(task, device=str(device), engine=resolve_engine(task.engine, device))
     with store.locked(configs, wait) as mine, settings(device, task.engine):
         if mine:
             _train(mine, task, store)
     return [config for config in configs if config not in mine]
-
-
-@cache
-def _end_with_parent(process: int) -> None:
-    """In a worker process, start a thread that ends it within a second of the death of the process that started it.
-
-    Otherwise the worker would go on with all that is queued and keep the locks of its runs. The result is cached by the
-    number of the process, so that there is one thread.
-    """
-    if (parent := multiprocessing.parent_process()) is None:
-        return
-
-    def watch() -> None:
-        while os.getppid() == parent.pid:
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _train(configs: list[RunConfig], task: Task, store: Store) -> None:

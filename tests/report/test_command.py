@@ -239,6 +239,15 @@ def slow(project: Path) -> None:
     save(project / "notebooks" / "02_bare.ipynb", new_code_cell("nothing: int = 0"), waiting)
 
 
+def test_an_executor_that_is_none_is_refused_before_any_notebook_runs(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DSDLIB_EXECUTOR", "slurp:workers=2")
+    assert command.main(["tiny"], project) == 2
+    told = capsys.readouterr()
+    assert "report: executor = 'slurp:workers=2': unknown; allowed" in told.err and told.out == ""
+
+
 def test_a_deadline_stops_the_notebooks_and_leaves_the_pages_as_they_were(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -303,7 +312,6 @@ def test_the_first_page_is_there_before_the_report_is_complete(project: Path) ->
             (["tiny", "--minutes", text], "", f"--minutes {text}: more than 0 and less")
             for text in ("-1", "nan", "inf")
         ),
-        (["tiny", "--output", __file__], "", f"--output {__file__}: is a file; allowed: a folder"),
         (["huge"], "", "unknown profile 'huge'; the profiles are: tiny"),
         (["tiny", "--only", "03"], "", "'03' is not in 'tiny', which has: 01_valley, 02_bare"),
         (["tiny"], "lr: 1", "02_bare.yaml: unknown parameter 'lr'; it takes: nothing"),

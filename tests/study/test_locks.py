@@ -1,5 +1,7 @@
 """Locks on runs: held by one process at a time, released by the dead, and named where they cannot be made."""
 
+import errno
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -52,3 +54,18 @@ def test_a_lock_that_cannot_be_made_is_named(tmp_path: Path) -> None:
             hold(folder, {"a"}),
         ):
             pass
+
+
+@pytest.mark.parametrize("wait", [True, False])
+def test_a_folder_without_flock_is_refused_by_name_even_with_old_lock_files(
+    wait: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    for room in ("fcntl", "dsdlib.study.locks"):
+        monkeypatch.setattr(f"{room}.flock", refuse)
+    (tmp_path / "a.lock").touch()  # as copied from a folder with flock
+    message = "run a cannot be locked .*Function not implemented"
+    with pytest.raises(ConfigError, match=message), hold(tmp_path, {"a"}, wait):
+        pass

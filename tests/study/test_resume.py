@@ -141,6 +141,7 @@ from pathlib import Path
 
 from dsdlib import RunConfig, sweep
 from dsdlib.engine.stack import Stack
+from dsdlib.study import sweep as room
 
 advance = Stack.advance
 
@@ -160,7 +161,8 @@ if __name__ == "__main__":
     runs = [RunConfig.model_validate_json(line) for line in Path("runs.jsonl").read_text().splitlines()]
     if sys.argv[3:]:
         Stack.advance = logged
-    sweep(runs, jobs=int(sys.argv[1]), stack_size=2, results=sys.argv[2])
+    room.STACK_SIZE = 2
+    sweep(runs, jobs=int(sys.argv[1]), results=sys.argv[2])
 """
 
 

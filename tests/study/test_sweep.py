@@ -195,8 +195,7 @@ def test_an_impossible_run_is_refused_before_any_training(
     ("options", "message"),
     [
         ({"jobs": 0}, "jobs = 0"),
-        ({"stack_size": 0}, "stack_size = 0"),
-        ({"stack_size": True}, "stack_size = True: a whole number from 1"),
+        ({"executor": 3}, "executor = 3: unknown; allowed: an executor of concurrent.futures, local, dask:ADDRESS"),
         ({"jobs": 2.5}, "jobs = 2.5: a whole number"),
         ({"jobs": True}, "jobs = True: a whole number"),
         ({"jobs": -2}, "jobs = -2: a whole number from 1, or -1"),

@@ -60,10 +60,11 @@ def alone(company: list[RunConfig], tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.mark.parametrize(("jobs", "stack_size"), [(1, 16), (1, 3), (2, 2), (-1, 16)])
 def test_a_table_is_the_union_of_its_runs_alone(
-    jobs: int, stack_size: int, company: list[RunConfig], alone: pd.DataFrame, alike: Any
+    jobs: int, stack_size: int, company: list[RunConfig], alone: pd.DataFrame, alike: Any, monkeypatch: Any
 ) -> None:
+    monkeypatch.setattr("dsdlib.study.sweep.STACK_SIZE", stack_size)
     shuffled = random.Random(jobs).sample(company, len(company))
-    table = sweep(shuffled, jobs=jobs, stack_size=stack_size, progress=False)
+    table = sweep(shuffled, jobs=jobs, progress=False)
     assert list(table["key"].unique()) == [run.key for run in shuffled]
     alike(table, alone)
 
