@@ -92,6 +92,15 @@ def _read(path: Path, *_: int) -> _Published:
     return _Published(path)
 
 
+def packed(file: Path) -> dict[RunConfig, tuple[list[Row], list[Row]]]:
+    """The runs in a file that `publish` has written, each with its rows and its provenance, as `publish` takes them.
+
+    Raises `ConfigError` if there is no such file, or if it is damaged.
+    """
+    held = _Published(file)
+    return {RunConfig(**fields): (held.rows(key), held.provenance[key]) for key, fields in held.configs.items()}
+
+
 def publish(file: Path, runs: dict[RunConfig, tuple[list[Row], list[Row]]], replace: bool = False) -> int:
     """Add finished runs, each with its rows and its provenance, to a file of the archive; return how many are new.
 

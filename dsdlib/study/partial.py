@@ -7,10 +7,6 @@ which data and network it was trained with.
 from __future__ import annotations
 
 import json
-import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -64,28 +60,3 @@ def remove(place: Store, config: RunConfig) -> None:
 
 def _as_tensor(content: dict[str, Any]) -> Tensor:
     return torch.tensor(list(json.dumps(content).encode()), dtype=torch.uint8)
-
-
-@contextmanager
-def gentle_stop() -> Iterator[Callable[[], bool]]:
-    """Take Ctrl-C and SIGTERM as a request, which a training can heed at the end of an epoch; a second one interrupts.
-
-    Yields a function that says whether there was a request, and raises KeyboardInterrupt afterwards if there was one.
-    Only in the main thread of a process; elsewhere signals keep their effect.
-    """
-    asked: list[int] = []
-
-    def ask(number: int, _: Any) -> None:
-        if asked:
-            raise KeyboardInterrupt
-        asked.append(number)
-
-    main = threading.current_thread() is threading.main_thread()
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)} if main else {}
-    try:
-        yield lambda: bool(asked)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    if asked:
-        raise KeyboardInterrupt

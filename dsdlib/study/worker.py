@@ -19,7 +19,8 @@ from dsdlib.engine.rounds import run_rounds
 from dsdlib.engine.rows import best_epoch, mark_diverged
 from dsdlib.engine.stack import Stack, State
 from dsdlib.study.files import Row
-from dsdlib.study.partial import EVERY, gentle_stop, load, remove, save
+from dsdlib.study.interrupt import gentle_stop
+from dsdlib.study.partial import EVERY, load, remove, save
 from dsdlib.study.provenance import describe_machine
 from dsdlib.study.retrained import adopt, again
 from dsdlib.study.runs import Wanted, check_fit, first_round, is_finished, load_model
