@@ -1,9 +1,9 @@
 """What tables of finished runs say. Nothing here trains a network or reads the store.
 
-`curves` describes one curve, `intervals` a value over seeds, `seeds` differences between groups of runs, and
-`valley_depth` the depth and place of their valleys. `stopping` has the rules for when to stop, `published` the papers'
-curves, and `claims` the verdicts. `tables` reads tables that other programs wrote, and `advice` answers the questions
-of this study for one of them.
+`curves` describes one curve, `intervals` a value over seeds, `seeds` differences between groups of runs,
+`valley_depth` the depth and place of their valleys, and `trends` how these change with a size or a noise rate.
+`stopping` has the rules for when to stop, `published` the papers' curves, and `claims` the verdicts. `tables` reads
+tables that other programs wrote, and `advice` answers the questions of this study for one of them.
 """
 
 from dsdlib.analysis.advice import Advice, advise
@@ -26,12 +26,23 @@ from dsdlib.analysis.seeds import (
     by_seed,
     difference,
     fall,
+    fall_to_best,
     final_ascent_grows,
     largest_lead,
     mean_lead,
-    paired,
     rank_correlation,
     rounds_won,
+)
+from dsdlib.analysis.trends import (
+    NOT_FITTED,
+    distances_of_curves,
+    exponent,
+    fits,
+    fitting,
+    over_values,
+    trend,
+    weights_at_places,
+    with_clear_valley,
 )
 from dsdlib.analysis.valley_depth import (
     correlation_to_peak,
@@ -44,6 +55,10 @@ from dsdlib.analysis.valley_depth import (
     mean_phases,
     mean_valley,
     phase_table,
+    places_by_seed,
+    rise,
+    rise_beyond_depth,
+    seed_depths,
     turn_from_peak,
     valleys,
 )
@@ -51,6 +66,7 @@ from dsdlib.analysis.valley_depth import (
 __all__ = [
     "CLEAR",
     "NOTHING",
+    "NOT_FITTED",
     "PHASES",
     "Advice",
     "Interval",
@@ -68,9 +84,14 @@ __all__ = [
     "depth_over_seeds",
     "depths_by_seed",
     "difference",
+    "distances_of_curves",
     "earlier",
+    "exponent",
     "fall",
+    "fall_to_best",
     "final_ascent_grows",
+    "fits",
+    "fitting",
     "how_many_clear",
     "in_words",
     "largest_lead",
@@ -81,14 +102,21 @@ __all__ = [
     "means",
     "nothing",
     "over_seeds",
-    "paired",
+    "over_values",
     "phase_table",
     "phases",
+    "places_by_seed",
     "rank_correlation",
+    "rise",
+    "rise_beyond_depth",
     "rounds_won",
+    "seed_depths",
     "speed_up",
     "stays_below",
+    "trend",
     "turn_from_peak",
     "valley",
     "valleys",
+    "weights_at_places",
+    "with_clear_valley",
 ]

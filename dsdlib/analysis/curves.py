@@ -70,6 +70,18 @@ def _highest(values: np.ndarray) -> int:
     return int(np.argmax(np.round(values, 9)))
 
 
+def between_rounds(curve: np.ndarray, at: int) -> float:
+    """The place of the extremum of a ``curve`` (rounds,) in round ``at``, to a fraction of a round.
+
+    It is that of the parabola through the round and its two neighbours; at an end of the curve it is ``at`` itself.
+    """
+    if not 0 < at < len(curve) - 1:
+        return float(at)
+    before, here, after = curve[at - 1 : at + 2]
+    bend = before - 2 * here + after
+    return at + float(np.clip((before - after) / (2 * bend), -0.5, 0.5)) if bend else float(at)
+
+
 def side_and_bottom(curve: np.ndarray) -> tuple[int, int]:
     """The lower of the two sides of the deepest valley, and its bottom: the valley is as deep as their difference."""
     shoulder, bottom, peak = deepest(curve)

@@ -4,8 +4,6 @@ A table here is a tidy table with a row for each run and round. Differences of a
 95% intervals over seeds.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
@@ -37,18 +35,6 @@ def with_shared_seeds(*tables: pd.DataFrame) -> list[pd.DataFrame]:
     """The rows of each table whose seeds are in all of the tables."""
     shared = set.intersection(*(set(table["seed"]) for table in tables))
     return [table[table["seed"].isin(shared)] for table in tables]
-
-
-def paired(one: pd.DataFrame, other: pd.DataFrame, statistic: Callable[[np.ndarray, np.ndarray], float]) -> Interval:
-    """A ``statistic`` of two groups' mean test curves, each (rounds,), paired by seed.
-
-    The bootstrap resamples the seeds of both groups together, because runs that share a seed share initialisation, data
-    order and noise. Seeds that are not in both groups are left out.
-    """
-    one, other = with_shared_seeds(one, other)
-    if one.empty:
-        return NOTHING
-    return over_seeds(np.stack([by_seed(one), by_seed(other)], axis=1), lambda mean: float(statistic(*mean)))
 
 
 def largest_lead(one: pd.DataFrame, other: pd.DataFrame) -> Interval:
@@ -121,6 +107,21 @@ def best_of_each_round(table: pd.DataFrame, column: str) -> pd.DataFrame:
     """
     mean = table.groupby(["round", column])["validation_accuracy"].mean().unstack()
     return table[table[column] == table["round"].map(mean.idxmax(axis=1))]
+
+
+def fall_to_best(table: pd.DataFrame, measure: str) -> Interval:
+    """By how many points a ``measure`` falls from the dense network to the pruned one of best validation accuracy.
+
+    The runs differ only in their seed. The pruned network is chosen for each seed, and its ``measure`` has no part in
+    the choice unless it is of the validation data. There is nothing to measure without validation data.
+    """
+    if table.empty:
+        return NOTHING
+    validation, curves = by_seed(table, "validation_accuracy")[:, 1:], 100 * by_seed(table, measure)
+    if np.isnan(validation).all() or validation.shape[1] == 0:
+        return nothing("no validation data")
+    best = 1 + np.nanargmax(validation, axis=1)
+    return over_seeds(curves[:, 0] - curves[np.arange(len(curves)), best])
 
 
 def rank_correlation(table: pd.DataFrame, one: str, other: str, size: bool = False) -> Interval:

@@ -12,6 +12,8 @@ import pandas as pd
 from dsdlib.analysis.curves import (
     CLEAR,
     Valley,
+    between_rounds,
+    deepest,
     moving_average,
     phases,
     side_and_bottom,
@@ -20,7 +22,7 @@ from dsdlib.analysis.curves import (
     valley,
 )
 from dsdlib.analysis.intervals import NOTHING, Interval, nothing, over_seeds
-from dsdlib.analysis.seeds import by_seed, paired, rank_correlation, with_shared_seeds
+from dsdlib.analysis.seeds import by_seed, rank_correlation, with_shared_seeds
 
 NO_VALLEY = nothing("no clear valley")
 
@@ -65,9 +67,12 @@ def depths_by_seed(curves: np.ndarray, window: int = 1) -> np.ndarray:
 def depth_over_seeds(curves: np.ndarray, window: int = 1) -> Interval:
     """The depth of the valley of ``curves`` (seeds, rounds): the mean of `depths_by_seed`, with its interval.
 
-    Numbers below 0 are given as 0, the depth of a curve that only falls.
+    Numbers below 0 are given as 0, the depth of a curve that only falls. If all seeds have the same depth, as networks
+    that only guess have, nothing is known of how depths vary, and there is no interval.
     """
     found = over_seeds(depths_by_seed(curves, window))
+    if found.error == 0:
+        found = replace(found, low=np.nan, high=np.nan, reason="all seeds alike")
     return replace(found, **{name: max(getattr(found, name), 0.0) for name in ("value", "low", "high")})  # nan stays
 
 
@@ -76,29 +81,60 @@ def depth(table: pd.DataFrame) -> Interval:
     return NOTHING if table.empty else depth_over_seeds(100 * by_seed(table), window(table))
 
 
+def seed_depths(table: pd.DataFrame) -> np.ndarray:
+    """`depths_by_seed` of the test curves of runs that differ only in their seed, in points, (seeds,)."""
+    return depths_by_seed(100 * by_seed(table), window(table))
+
+
 def depth_difference(one: pd.DataFrame, other: pd.DataFrame) -> Interval:
     """By how many points the valley of ``one`` is deeper than that of ``other``, paired by seed."""
     one, other = with_shared_seeds(one, other)
     if one.empty:
         return NOTHING
-    first, second = (depths_by_seed(100 * by_seed(table), window(table)) for table in (one, other))
-    return over_seeds(first - second)
+    return over_seeds(seed_depths(one) - seed_depths(other))
+
+
+def places_by_seed(table: pd.DataFrame, place: str) -> np.ndarray:
+    """The round of a ``place`` of each seed's valley, ``bottom`` or ``peak``, to a fraction of a round, (seeds,).
+
+    The mean curve says which valley is meant: a seed's bottom is its lowest point between the shoulder and the peak of
+    the mean curve, and its peak is its highest point after the bottom of the mean curve. Curves are moving averages.
+    The mean over seeds scatters less than the place in the mean curve, and it has a t-interval.
+    """
+    curves = moving_average(by_seed(table), window(table))
+    shoulder, bottom, peak = deepest(curves.mean(0))
+    first, last, sign = {"bottom": (shoulder, peak, -1), "peak": (bottom, curves.shape[1] - 1, 1)}[place]
+    found = first + np.argmax(np.round(sign * curves[:, first : last + 1], 9), axis=1)
+    return np.array([between_rounds(curve, at) for curve, at in zip(curves, found, strict=True)])
 
 
 def earlier(one: pd.DataFrame, other: pd.DataFrame, place: str) -> Interval:
-    """How many rounds before ``other`` the curve ``one`` reaches a ``place`` of its valley, ``bottom`` or ``peak``.
+    """How many rounds before ``other`` the runs ``one`` reach a ``place`` of their valley, paired by seed.
 
-    There is nothing to measure unless both mean curves have a clear valley.
+    Places are those of `places_by_seed`. There is nothing to measure unless both mean curves have a clear valley.
     """
     if any(mean_valley(table).depth <= CLEAR for table in (one, other)):
         return NO_VALLEY
-    windows = [window(table) for table in (one, other)]
+    one, other = with_shared_seeds(one, other)
+    return over_seeds(places_by_seed(other, place) - places_by_seed(one, place)) if len(one) else NOTHING
 
-    def rounds(*curves: np.ndarray) -> float:
-        places = [getattr(valley(*both), place) for both in zip(curves, windows, strict=True)]
-        return np.nan if None in places else places[1] - places[0]
 
-    return paired(one, other, rounds)
+def rise(table: pd.DataFrame, measure: str, scale: float = 100) -> Interval:
+    """By how much a ``measure``, times ``scale``, rises and falls again as the network is pruned.
+
+    This is the depth of the valley of −``measure``. The runs differ only in their seed.
+    """
+    return NOTHING if table.empty else depth_over_seeds(-scale * by_seed(table, measure), window(table))
+
+
+def rise_beyond_depth(table: pd.DataFrame, measure: str) -> Interval:
+    """By how many points a ``measure`` rises and falls again, less the depth of the test curve's valley, in points.
+
+    The runs differ only in their seed. Each of the two is placed by its own mean curve and read off each seed.
+    """
+    if table.empty:
+        return NOTHING
+    return over_seeds(depths_by_seed(-100 * by_seed(table, measure), window(table)) - seed_depths(table))
 
 
 def valleys(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from dsdlib.plots.series import MEMORISED, PARTS, SERIES, series_style, series_s
 from dsdlib.plots.stops import stops, stops_beside
 from dsdlib.plots.style import INK, MUTED, PALETTE, PHASE_COLOURS, TEST, TRAIN, set_theme
 from dsdlib.plots.theory import advantages, agreement, risks
-from dsdlib.plots.valleys import depths, phase_map, places
+from dsdlib.plots.valleys import depths, phase_map, places, weights_left
 
 __all__ = [
     "INK",
@@ -56,5 +56,6 @@ __all__ = [
     "stops_beside",
     "timings",
     "weights_axis",
+    "weights_left",
     "widths",
 ]

@@ -1,12 +1,15 @@
 """Depths and places of valleys, and phases, of several groups of runs."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
+from matplotlib.ticker import EngFormatter
 
 from dsdlib.analysis.curves import CLEAR
-from dsdlib.plots.axes import axes, measure_axis, note_few, sparsity_axis
+from dsdlib.plots.axes import axes, draw_by, measure_axis, note_few, plain_ticks, sparsity_axis
 from dsdlib.plots.data import record
 from dsdlib.plots.series import DASHED, SOLID, SeriesStyle, is_ordered, series_styles, spoken
 from dsdlib.plots.style import MUTED, PHASE_COLOURS, TEST, TRAIN
@@ -56,6 +59,31 @@ def places(valleys: pd.DataFrame, x: str, ax: Axes | None = None) -> Axes:
     ax.set_xlabel(spoken(x))
     ax.set_ylabel("Sparsity (%)")
     ax.legend()
+    return ax
+
+
+def weights_left(places: Mapping[str, pd.DataFrame], ax: Axes | None = None) -> Axes:
+    """The weights left at each place against the dense network's weights: means with 95% intervals over seeds.
+
+    ``places`` are those of `dsdlib.analysis.weights_at_places`. Both axes are logarithmic. Dotted lines join points of
+    equal sparsity; points of equal numbers of weights lie on horizontal lines.
+    """
+    ax = axes(ax)
+    parts = [each.rename_axis("seed").reset_index().melt("seed").assign(Place=name) for name, each in places.items()]
+    table = pd.concat(parts).rename(columns={"variable": "dense", "value": "left"})
+    table["dense"] = table["dense"].astype(float)
+    draw_by(ax, table, "dense", "left", "Place", bars=True)
+    ax.set(xscale="log", yscale="log", xlabel="Prunable weights of the dense network", ylabel="Prunable weights left")
+    ends, lowest = np.array([table["dense"].min(), table["dense"].max()]), table["left"].min()
+    for density in (1, 0.1, 0.01, 0.001):
+        ax.plot(ends, density * ends, ":", color=MUTED, lw=1, zorder=0)
+        name = {"xytext": (-2, -6), "textcoords": "offset points", "ha": "right", "va": "top", "color": MUTED}
+        text = f"{100 * (1 - density):g}% sparsity" if density < 1 else "dense"
+        ax.annotate(text, (ends[1], density * ends[1]), size="small", annotation_clip=True, **name)
+    ax.set_ylim(min(lowest, 0.01 * ends[0]) / 1.5, 1.5 * ends[1])
+    plain_ticks(ax.xaxis, sorted(table["dense"].unique()))
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_formatter(EngFormatter(sep="", places=0))
     return ax
 
 

@@ -51,6 +51,7 @@ LIMITS: dict[str, tuple[Any, ...]] = {
     "temperatures": _of("temperature"),
     "noise_kinds": _of("noise_kind"),
     "criteria": _of("criterion"),
+    "ways": (_one_of("global", "layer by layer", "one-shot"),),
     "others": _of("retraining"),
     "other_initialisation": _of("initialisation", ""),
     "retrain_epochs": AT_LEAST_ONE,
@@ -72,7 +73,7 @@ LIMITS: dict[str, tuple[Any, ...]] = {
 
 # Lists that may be empty, and those that need two values or more.
 MAY_BE_EMPTY = {"more_seeds", "other_seeds", "compare_seeds", "human_labels", "others"}
-MAY_BE_EMPTY |= {"alphas", "temperatures", "other_levels", "published_figures"}
+MAY_BE_EMPTY |= {"alphas", "temperatures", "other_levels", "published_figures", "vgg_widths", "vgg_depths"}
 SHORTEST = dict.fromkeys(MAY_BE_EMPTY, 0) | {"weight_decays": 2}
 
 CHOSEN_ON_VALIDATION = ("weight_decays", "teacher_weight_decays")

@@ -61,6 +61,7 @@ PAPERS = {
         "wider-network-double-descent",
         "wide-pruned-beats-small",
     },
+    "Arora et al. 2023": {"best-pruned-size-fixed", "pruned-better-calibrated"},
 }
 
 

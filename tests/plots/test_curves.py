@@ -481,3 +481,16 @@ def test_lines_are_means_over_seeds_along_a_dense_axis_one_for_each_start():
         np.testing.assert_allclose(line, level + 1 - 2 * steps)
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("α", "Train loss")
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["light", "sweet"]
+
+
+def test_weights_left_are_drawn_beside_lines_of_equal_sparsity():
+    means = {"Memorising ends": {1e4: 900.0, 1e5: 1000.0}, "Second peak": {1e4: 500.0, 1e5: 600.0}}
+    places = {name: pd.DataFrame({x: [y - 10, y, y + 10] for x, y in ends.items()}) for name, ends in means.items()}
+    ax = plots.weights_left(places)
+    for (name, ends), container in zip(means.items(), ax.containers, strict=True):
+        assert container.get_label() == name
+        assert dict(container[0].get_xydata().tolist()) == pytest.approx(ends)
+    guides = [line.get_ydata() / line.get_xdata() for line in ax.lines if line.get_linestyle() == ":"]
+    assert [each.tolist() for each in guides] == [pytest.approx([d, d]) for d in (1, 0.1, 0.01, 0.001)]
+    assert [text.get_text() for text in ax.texts] == ["dense", "90% sparsity", "99% sparsity", "99.9% sparsity"]
+    assert ax.get_xscale() == ax.get_yscale() == "log"

@@ -44,6 +44,7 @@ REFUSED = [
     ("06_label_noise", "noise_kinds", ["foo"], "'foo': allowed: 'symmetric', "),
     ("09_learning_distance", "others", ["foo"], "'foo': allowed: 'lr_rewinding', "),
     ("08_criteria", "criteria", ["foo"], "'foo': allowed: 'magnitude', "),
+    ("08_criteria", "ways", ["layer"], "'layer': allowed: 'global', 'layer by layer', 'one-shot'"),
     ("03_distillation", "temperatures", [0], "temperatures = .*greater than 0"),
 ]
 
