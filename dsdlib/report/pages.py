@@ -16,6 +16,7 @@ from dsdlib.analysis.claims import decided, effect, fragile, threshold
 from dsdlib.plots import forests, set_theme
 from dsdlib.report import findings
 from dsdlib.report.contents import describe, is_current, shown_cells
+from dsdlib.report.explore import curves_table
 from dsdlib.report.show import image_source
 from dsdlib.study.files import write_whole
 
@@ -123,6 +124,7 @@ def _write_index(
         "own_rows": [row for row in rows if row["hypothesis"] == "ours"],
         "papers": findings.by_paper([row for row in rows if row["hypothesis"] == "paper"]),
         "made": [_made(reports[0]["sections"], kind) for kind in ("provenance", "recipe")],
+        "curves": curves_table(reports),
         "forest": _forest(folder / "data", reports),
         "pending": pending,
         "profile": reports[0]["profile"] if len(reports) == 1 else None,

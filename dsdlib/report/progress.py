@@ -38,6 +38,7 @@ class ReportProgress:
         self.state: dict[str, str] = {}  # of the sections that are running
         self.done, self.lock = 0, threading.Lock()
         self.bar = tqdm(
+            desc=f"0 of {len(sections)} sections",
             total=sum(self.weights.values()),
             bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}, about {remaining} left{postfix}",
             file=out,
@@ -45,7 +46,6 @@ class ReportProgress:
         )
         self.interval = 0.5 if out.isatty() else 30  # seconds between two states that are shown
         self.shown = 0.0
-        self.refresh()
 
     def note(self, section: str, text: str) -> None:
         """What a notebook has printed: a sweep's own bar becomes part of this one, and other lines are shown above."""

@@ -30,25 +30,29 @@ function filterMatrix(form) {
 }
 
 // A page is written anew after each section. It keeps its place and what is unfolded when it reloads.
-function keepUpToDate() {
-  const name = `place of ${location.pathname}`;
-  const folds = [...document.querySelectorAll("details")];
-  const kept = JSON.parse(sessionStorage.getItem(name) || "null");
-  sessionStorage.removeItem(name);
-  if (kept) {
-    folds.forEach((fold, n) => { fold.open = kept.open.includes(fold.id || n); });
-    scrollTo(0, kept.scroll);
-    history.scrollRestoration = "auto";
-  } else reveal();
-  if (!("running" in document.body.dataset)) return;
-  setTimeout(() => {
-    const open = folds.flatMap((fold, n) => (fold.open ? [fold.id || n] : []));
-    history.scrollRestoration = "manual";
-    sessionStorage.setItem(name, JSON.stringify({ scroll: scrollY, open }));
-    location.reload();
-  }, 5000);
+const PLACE = `place of ${location.pathname}`;
+const folds = () => [...document.querySelectorAll("details")];
+
+function savePlace() {
+  const open = folds().flatMap((fold, n) => (fold.open ? [fold.id || n] : []));
+  sessionStorage.setItem(PLACE, JSON.stringify({ scroll: scrollY, open }));
 }
 
+function restorePlace() {
+  const kept = JSON.parse(sessionStorage.getItem(PLACE));
+  sessionStorage.removeItem(PLACE);
+  if (!kept) return reveal();
+  folds().forEach((fold, n) => { fold.open = kept.open.includes(fold.id || n); });
+  scrollTo(0, kept.scroll);
+}
+
+function keepUpToDate() {
+  if (!("running" in document.body.dataset)) return;
+  history.scrollRestoration = "manual";
+  setTimeout(() => { savePlace(); location.reload(); }, 5000);
+}
+
+restorePlace();
 keepUpToDate();
 addEventListener("hashchange", reveal);
 document.querySelectorAll("form.filters").forEach(filterMatrix);
