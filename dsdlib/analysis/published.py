@@ -22,9 +22,7 @@ def figure(name: str, axis: str = "sparsity", series: Sequence[str] = ()) -> pd.
     ``train_pflops`` or ``width``), and ``value`` and ``reading_error`` as fractions. Raises `ConfigError` if there is
     no such figure with this ``axis``, or if it shows none of the ``series``.
     """
-    points = pd.read_csv(FILE)
-    points = points[points["metric"].isin(MEASURES.keys()) & (points["x_name"] == axis)]
-    names = points[["paper", "figure", "dataset"]].agg("/".join, axis=1)
+    points, names = _points(axis)
     if name not in set(names):
         raise ConfigError(f"published figure {name!r}: unknown; allowed: {', '.join(sorted(set(names)))}")
     found = points[names == name]
@@ -43,6 +41,18 @@ def figure(name: str, axis: str = "sparsity", series: Sequence[str] = ()) -> pd.
             "reading_error": found["reading_error"] / scale,
         }
     ).reset_index(drop=True)
+
+
+def figures(axis: str = "sparsity") -> list[str]:
+    """The names of the published figures with this ``axis``."""
+    return sorted(set(_points(axis)[1]))
+
+
+def _points(axis: str) -> tuple[pd.DataFrame, pd.Series]:
+    """The rows of the file with this axis, and the name of each one's figure."""
+    points = pd.read_csv(FILE)
+    points = points[points["metric"].isin(MEASURES.keys()) & (points["x_name"] == axis)]
+    return points, points[["paper", "figure", "dataset"]].agg("/".join, axis=1)
 
 
 def compare(table: pd.DataFrame, points: pd.DataFrame) -> pd.DataFrame:

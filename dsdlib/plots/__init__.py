@@ -6,7 +6,7 @@ each series and says how it is drawn, and `drawn` returns the data behind a figu
 """
 
 from dsdlib.plots.axes import measure_axis, sparsity_axis, weights_axis
-from dsdlib.plots.curves import beside, curves, entropies, mark, parts, shade_phases
+from dsdlib.plots.curves import beside, curves, entropies, mark, parts, phase_spans, shade_phases
 from dsdlib.plots.data import drawn
 from dsdlib.plots.forest import forest, forests
 from dsdlib.plots.lines import against, lines, mark_width, timings, widths
@@ -44,6 +44,7 @@ __all__ = [
     "panels",
     "parts",
     "phase_map",
+    "phase_spans",
     "places",
     "risks",
     "series_style",

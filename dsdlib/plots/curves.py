@@ -62,16 +62,22 @@ def entropies(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     return curves(tidy, "Layer", "entropy", "Entropy of the neurons (bits)", ax=ax)
 
 
+def phase_spans(sparsities: Sequence[float], phases: Sequence[str]) -> dict[str, tuple[float, float, float]]:
+    """The sparsities at which each phase begins and ends, and its middle. Borders lie half way between rounds, as
+    distances are on `sparsity_axis`."""
+    edges = [0, *(1 - np.sqrt((1 - a) * (1 - b)) for a, b in pairwise(sparsities)), sparsities[-1]]
+    spans = {}
+    for phase in dict.fromkeys(phases):
+        rounds = [r for r, name in enumerate(phases) if name == phase]
+        low, high = edges[rounds[0]], edges[rounds[-1] + 1]
+        spans[phase] = low, high, 1 - np.sqrt((1 - low) * (1 - high))
+    return spans
+
+
 def shade_phases(ax: Axes, sparsities: Sequence[float], phases: Sequence[str]) -> None:
     """Shade the phases of the rounds as bands across the axes, and name them at the top."""
-    edges = [0, *(1 - np.sqrt((1 - a) * (1 - b)) for a, b in pairwise(sparsities)), sparsities[-1]]
-    for phase, colour in PHASE_COLOURS.items():
-        rounds = [r for r, name in enumerate(phases) if name == phase]
-        if not rounds:
-            continue
-        low, high = edges[rounds[0]], edges[rounds[-1] + 1]
-        ax.axvspan(low, high, color=colour, zorder=-1, lw=0)
-        middle = 1 - np.sqrt((1 - low) * (1 - high))
+    for phase, (low, high, middle) in phase_spans(sparsities, phases).items():
+        ax.axvspan(low, high, color=PHASE_COLOURS[phase], zorder=-1, lw=0)
         ax.text(middle, 1.01, phase, transform=ax.get_xaxis_transform(), ha="center", va="bottom", color=MUTED)
 
 

@@ -42,7 +42,7 @@ class Archive:
         if file is None:
             there = ", ".join(sorted({file.stem for file in self.files})) or "none"
             raise ConfigError(f"no published runs of {profile!r}; there are: {there}")
-        return [RunConfig(**fields) for fields in _published(file).configs.values()]
+        return published_in(file)
 
     def rows(self, config: RunConfig) -> list[Row]:
         """A row for each round of a published run; [] if it is not published."""
@@ -80,6 +80,11 @@ class _Published:
         """Measures that a run does not have are null in the file, and left out here."""
         rows = self.table.slice(self.first[key], self.count[key]).to_pylist()
         return [{name: value for name, value in row.items() if value is not None and name != "key"} for row in rows]
+
+
+def published_in(file: Path) -> list[RunConfig]:
+    """The configurations of the runs in one file of the archive."""
+    return [RunConfig(**fields) for fields in _published(file).configs.values()]
 
 
 def _published(path: Path) -> _Published:
