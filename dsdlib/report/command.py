@@ -37,7 +37,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None, root: Path | None = None) -> int:
     """Make a report. Returns the exit code: 0 for success, 1 if a notebook failed, 2 if the arguments or parameters
-    were refused before any notebook ran, 3 if the time was over."""
+    were refused before any notebook ran, 3 if the time was over or it was stopped by Ctrl-C or SIGTERM.
+
+    In the last case the pages of finished notebooks are there, and the finished rounds of all runs as a table.
+    """
     arguments, start = parse(argv), time.monotonic()
     try:
         root = root or project_root()
@@ -50,22 +53,32 @@ def main(argv: Sequence[str] | None = None, root: Path | None = None) -> int:
     except (ValueError, SyntaxError, yaml.YAMLError) as refusal:
         print(f"report: {refusal}", file=sys.stderr)
         return 2
-    from dsdlib.report.execute import alarm  # here, so that a refusal comes at once
-    from dsdlib.report.make import make
+    from dsdlib.report.make import make  # here, so that a refusal comes at once
     from dsdlib.report.pages import duration
+    from dsdlib.study.interrupt import interruptible
 
     if arguments.fresh:
         os.environ["DSDLIB_FRESH"] = "1"
     reports = (arguments.output or root / "reports").resolve()
     at_once = arguments.at_once or (1 if shutil.which("nvidia-smi") else 2)
     try:
-        with alarm(arguments.minutes):
+        with interruptible(arguments.minutes):
             if not all(make(plan, reports / profile, root, at_once) for profile, plan in plans.items()):
                 return 1
     except KeyboardInterrupt:
-        if arguments.minutes is None or time.monotonic() - start < 60 * arguments.minutes:
-            raise
-        print(f"\nreport: {arguments.minutes:g} minutes are over; the same command resumes from the finished rounds")
+        over = arguments.minutes is not None and time.monotonic() - start >= 60 * arguments.minutes
+        why = f"{arguments.minutes:g} minutes are over" if over else "stopped"
+        print(f"\nreport: {why}; the same command resumes. Finished rounds: {_finished_rounds(reports)}")
         return 3
     print(f"\n{reports / 'index.html'} in {duration(time.monotonic() - start)}")
     return 0
+
+
+def _finished_rounds(reports: Path) -> Path:
+    """Write the finished rounds of all runs in the store as a table."""
+    from dsdlib.study.store import Store
+
+    store, file = Store(), reports / "finished_rounds.csv"
+    reports.mkdir(parents=True, exist_ok=True)
+    store.table(store.configs()).to_csv(file, index=False)
+    return file

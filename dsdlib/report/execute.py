@@ -115,7 +115,7 @@ def execute_all(
 def _started(work: Mapping[str, partial[str | None]], at_once: int) -> Iterator[dict[Future, str]]:
     """Run calls of `execute` in threads. Yields the jobs and the name of each.
 
-    After a failure or an interruption none of them keeps running; finished rounds are in the store.
+    After a failure or an interruption none of them keeps running; finished rounds and epochs are in the store.
     """
     others = set(psutil.Process().children(recursive=True))
     with ThreadPoolExecutor(at_once) as pool:
@@ -126,11 +126,20 @@ def _started(work: Mapping[str, partial[str | None]], at_once: int) -> Iterator[
             for call in work.values():
                 call.args[-1].stopped = True
             pool.shutdown(wait=False, cancel_futures=True)
-            while not all(job.done() for job in jobs):
-                for process in set(psutil.Process().children(recursive=True)) - others:
-                    with suppress(psutil.NoSuchProcess):
-                        process.kill()
-                time.sleep(0.2)
+            _stop(jobs, others)
+
+
+def _stop(jobs: Mapping[Future, str], others: set[psutil.Process]) -> None:
+    """Interrupt the kernels, which lets a training store its epoch; what has not ended in 20 s is killed."""
+    for kernel in set(psutil.Process().children()) - others if not all(job.done() for job in jobs) else ():
+        with suppress(psutil.NoSuchProcess):
+            kernel.send_signal(signal.SIGINT)
+    wait(jobs, timeout=20)
+    while not all(job.done() for job in jobs):
+        for process in set(psutil.Process().children(recursive=True)) - others:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        time.sleep(0.2)
 
 
 @contextmanager
@@ -145,15 +154,3 @@ def share_of_the_cores(at_once: int) -> Iterator[None]:
         os.environ.pop(name)
         if before is not None:
             os.environ[name] = before
-
-
-@contextmanager
-def alarm(minutes: float | None) -> Iterator[None]:
-    """Raise KeyboardInterrupt after so many minutes, as Ctrl-C does."""
-    if minutes is not None:
-        signal.signal(signal.SIGALRM, signal.default_int_handler)
-        signal.setitimer(signal.ITIMER_REAL, 60 * minutes)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)

@@ -1,7 +1,9 @@
 """The report, from tiny notebooks to pages: one true run through papermill, then what the pages hold."""
 
 import base64
+import os
 import shutil
+import signal
 import time
 from pathlib import Path
 from textwrap import dedent
@@ -13,6 +15,7 @@ import pytest
 from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from dsdlib import RunConfig, sweep
 from dsdlib.analysis.claims import effect
 from dsdlib.report import command, show
 from dsdlib.report.pages import duration, render, render_all
@@ -257,9 +260,26 @@ def test_a_deadline_stops_the_notebooks_and_leaves_the_pages_as_they_were(
     assert command.main(["tiny", "--only", "02_bare", "--minutes", "0.1"], project) == 3
     assert time.monotonic() - started < 40
     assert "0.1 minutes are over; the same command resumes" in capsys.readouterr().out
+    assert (project / "reports" / "finished_rounds.csv").exists()
     assert page(project, "index").get_text() == before
     assert running() <= others
     assert not list((project / "reports" / "tiny").glob(".running-*"))
+
+
+def test_sigterm_ends_with_the_finished_rounds_as_a_table(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tiny: RunConfig
+) -> None:
+    def stopped(*_: object) -> bool:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+        return True
+
+    monkeypatch.setattr("dsdlib.report.make.make", stopped)
+    table = sweep(tiny, progress=False)
+    assert command.main(["tiny", "--only", "02_bare"], project) == 3
+    file = project / "reports" / "finished_rounds.csv"
+    assert f"report: stopped; the same command resumes. Finished rounds: {file}" in capsys.readouterr().out
+    assert pd.read_csv(file)["test_accuracy"].tolist() == table["test_accuracy"].tolist()
 
 
 def test_a_failure_is_told_at_once_and_stops_the_notebook_beside_it(

@@ -116,7 +116,7 @@ def test_stopped_at_any_step_a_training_ends_with_the_same_bits(
     kind: str, moment: float, undisturbed: Any, alike: Any, same_weights: Any
 ) -> None:
     before, steps, table = undisturbed(kind)
-    stop = int(moment * steps)
+    stop = 3 + int(moment * (steps - 3))  # after the first epoch
     with TemporaryDirectory() as folder:
         root = Path(folder)
         with stopped_at(stop):
@@ -128,6 +128,23 @@ def test_stopped_at_any_step_a_training_ends_with_the_same_bits(
         for run in KINDS[kind]:
             same_weights(run, root, before)
             assert not (root / run.key / PARTIAL).exists()
+
+
+def test_runs_that_wait_for_the_end_of_their_round_are_stored_with_those_in_training(
+    results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In round 1 the pruned run is trained first, by sparse products, for 6 steps, and then the dense one."""
+    runs = [THIN, THIN.vary(control="dense")]
+    with stopped_at(16) as taken:
+        monkeypatch.setattr("dsdlib.study.worker.EVERY", 120)
+        monkeypatch.setattr("dsdlib.study.worker.time.monotonic", lambda: 0 if len(taken) < 13 else 1000)
+        sweep(runs, progress=False)
+    assert taken[6] is not taken[12]
+    epochs = [int(load_tensors(results / run.key / PARTIAL, run.key, "partial")["epoch"]) for run in runs]
+    assert epochs == [2, 1]
+    with stopped_at() as taken:
+        sweep(runs, progress=False)
+    assert len(taken) == 3
 
 
 def test_a_partial_state_is_written_every_two_minutes(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
