@@ -1,4 +1,4 @@
-"""How fast training is: against plain PyTorch, by stack size, density and width, and against the machine's limit.
+"""How fast training is: by stack size, density and width, against plain PyTorch, JAX and the machine's limit.
 
 Alternatives are timed in turn in one process, and compared by ratios of neighbouring times, as a busy machine then
 slows all of them down.
@@ -8,6 +8,8 @@ import ctypes
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -30,7 +32,9 @@ from dsdlib.study.parallel import worker_count
 from dsdlib.study.provenance import describe_machine
 from dsdlib.study.sweep import sweep
 
-LOOP, STACK, SWEEP = "conventional loop", "one stack", "sweep"
+LOOP, STACK, SWEEP, JAX = "conventional loop", "one stack", "sweep", "JAX"
+DENSE, SPARSE = "dense products", "sparse products"
+Train = Callable[..., torch.Tensor]  # takes and returns what `dsdlib.engine.loop.train` does
 
 
 def check(config: RunConfig, counts: Iterable[int], widths: Iterable[Any]) -> None:
@@ -39,6 +43,22 @@ def check(config: RunConfig, counts: Iterable[int], widths: Iterable[Any]) -> No
         raise ConfigError(f"runs, stack_sizes: {most} is too many: {config.model} has a stack to itself; allowed: 1")
     for width in widths:
         check_run(config.vary(model_args=config.model_args | {"width": width}))
+
+
+def why_without_jax(config: RunConfig, device: torch.device) -> str:
+    """Why no stack of such runs is trained by JAX on that device, for comparison; empty if it can be."""
+    if device.type != "cpu":
+        return "it takes part on CPUs only"
+    if find_spec("jax") is None:
+        return "it is not installed; `pip install 'dsdlib[bench]'` brings it"
+    from dsdlib.study import rival_jax  # which imports JAX
+
+    stack = Stack([config], device)
+    try:
+        rival_jax.check(stack.network, stack.data, stack.recipe(1))
+    except ConfigError as refusal:
+        return str(refusal)
+    return ""
 
 
 def together(configs: list[RunConfig], device: torch.device, engine: Engine = PLAIN) -> list[dict[str, Any]]:
@@ -72,28 +92,44 @@ def swept(configs: list[RunConfig], device: torch.device, engine: Engine = PLAIN
 def race(
     config: RunConfig, runs: int, repeats: int, device: torch.device, engine: Engine = PLAIN
 ) -> tuple[pd.DataFrame, ...]:
-    """Time plain PyTorch on one run, a stack of that many ``runs``, and a sweep with such a stack a core, in turn.
+    """Time in turn: plain PyTorch on one run, a stack of that many ``runs``, the stack trained by JAX, and a sweep with
+    such a stack a core.
 
-    Runs differ in their seed; a GPU counts as one core. Returns two tables: ``way``, ``repeat`` and ``seconds`` a run;
-    and the rounds of the first two ways, for the runs that both trained.
+    Runs differ in their seed; a GPU counts as one core. JAX is left out for the reasons of `why_without_jax`. Returns
+    two tables: ``way``, ``repeat`` and ``seconds`` a run; and the rounds of all ways but the sweep, for the runs that
+    plain PyTorch trained, too.
     """
-    times, rounds = [], []
+    times, rounds, ways = [], [], {STACK: partial(together, device=device, engine=engine)}
+    if not why_without_jax(config, device):
+        ways[JAX] = _together_in_jax
     stacks = worker_count(-1) if device.type == "cpu" else 1
     configs, more = (config.grid(seed=list(range(count))) for count in (runs, runs * stacks))
     short = {"epochs": 1, "milestones": (), "rounds": 0}
-    together([config.vary(**short) for config in configs], device, engine)  # warm-up
+    for work in ways.values():
+        work([config.vary(**short) for config in configs])  # warm-up, which compiles
     swept([config.vary(**short) for config in more], device, engine)
     for repeat in range(repeats):
         first = configs[repeat % len(configs)]
         with settings(device):
             slow, theirs = timed(lambda first=first: [row for row, _ in iterative_pruning(first, device)], device)
-        fast, ours = timed(lambda: together(configs, device, engine), device)
-        all_over, _ = timed(lambda: swept(more, device, engine), device)
-        seconds = {LOOP: slow, STACK: fast / len(configs), SWEEP: all_over / len(more)}
-        times += [{"way": way, "repeat": repeat, "seconds": taken} for way, taken in seconds.items()]
+        seconds = {LOOP: slow}
         rounds += [{"way": LOOP, **row} for row in theirs]
-        rounds += [{"way": STACK, **row} for row in ours if row["seed"] == first.seed]
+        for way, work in ways.items():
+            taken, rows = timed(lambda work=work: work(configs), device)
+            seconds[way] = taken / len(configs)
+            rounds += [{"way": way, **row} for row in rows if row["seed"] == first.seed]
+        all_over, _ = timed(lambda: swept(more, device, engine), device)
+        seconds[SWEEP] = all_over / len(more)
+        times += [{"way": way, "repeat": repeat, "seconds": taken} for way, taken in seconds.items()]
     return pd.DataFrame(times), pd.DataFrame(rounds).drop_duplicates(["way", "seed", "round"])
+
+
+def _together_in_jax(configs: list[RunConfig]) -> list[dict[str, Any]]:
+    from dsdlib.study import rival_jax
+
+    device = torch.device("cpu")
+    with settings(device):
+        return rival_jax.rounds(Stack(configs, device))
 
 
 def engines(configs: list[RunConfig], device: torch.device) -> pd.DataFrame:
@@ -113,7 +149,9 @@ def pruned(stack: Stack, state: State, density: float) -> State:
     return State(state.weights, masks, state.buffers)
 
 
-def training(stack: Stack, state: State, epochs: int, engine: Engine) -> Callable[[], Any]:
+def training(
+    stack: Stack, state: State, epochs: int, engine: Engine, trained_by: Train | None = None
+) -> Callable[[], Any]:
     """A function that trains for that many epochs at a constant learning rate and returns the weights."""
     recipe = stack.recipe(0)
     recipe.epochs, recipe.milestones = epochs, ()
@@ -122,14 +160,16 @@ def training(stack: Stack, state: State, epochs: int, engine: Engine) -> Callabl
 
     def work() -> torch.Tensor:
         with settings(stack.device, engine):
-            return train(*parts, engine=engine)
+            return (trained_by or train)(*parts, engine=engine)
 
     return work
 
 
-def epoch_seconds(stack: Stack, state: State, epochs: int, engine: Engine = PLAIN) -> float:
+def epoch_seconds(
+    stack: Stack, state: State, epochs: int, engine: Engine = PLAIN, trained_by: Train | None = None
+) -> float:
     """Seconds an epoch of the whole stack: the difference of trainings of ``1 + epochs`` epochs and of one epoch."""
-    short, long = (timed(training(stack, state, n, engine), stack.device)[0] for n in (1, 1 + epochs))
+    short, long = (timed(training(stack, state, n, engine, trained_by), stack.device)[0] for n in (1, 1 + epochs))
     return (long - short) / epochs
 
 
@@ -150,12 +190,21 @@ class Bench:
         configs = self.config.vary(**changes).grid(seed=list(range(runs)))
         return Stack(configs, self.device, engine=self.engine)
 
-    def _seconds(self, stack: Stack, state: State, engine: Engine) -> float:
-        return epoch_seconds(stack, state, self.epochs, engine) / len(stack.configs)
+    def _seconds(self, stack: Stack, state: State, engine: Engine, trained_by: Train | None = None) -> float:
+        return epoch_seconds(stack, state, self.epochs, engine, trained_by) / len(stack.configs)
+
+    def _ways(self, engines: dict[str, Engine]) -> dict[str, tuple[Engine, Train | None]]:
+        """Each engine with the engine's own training, and JAX, if it takes part."""
+        ways = {name: (engine, None) for name, engine in engines.items()}
+        if not why_without_jax(self.config, self.device):
+            from dsdlib.study import rival_jax
+
+            ways[JAX] = self.engine, rival_jax.train
+        return ways
 
     def sizes(self, counts: Iterable[int]) -> pd.DataFrame:
-        """By the number of ``runs`` in a stack, with the ``memory`` in bytes a run."""
-        rows = []
+        """By the number of ``runs`` in a stack and by ``way`` (one stack, JAX), with our ``memory`` in bytes a run."""
+        rows, ways = [], self._ways({STACK: self.engine})
         for count in counts:
             made = []
 
@@ -164,30 +213,36 @@ class Bench:
                 training(made[0], made[0].fresh(), 1, self.engine)()
 
             memory = peak_memory(one_epoch, self.device) / count
+            self._compile(made[0], ways)
             for repeat in range(self.repeats):
-                seconds = self._seconds(made[0], made[0].fresh(), self.engine)
-                rows.append({"runs": count, "repeat": repeat, "seconds": seconds, "memory": memory})
+                for way, how in ways.items():
+                    seconds = self._seconds(made[0], made[0].fresh(), *how)
+                    row = {"runs": count, "way": way, "repeat": repeat, "seconds": seconds}
+                    rows.append(row | {"memory": memory if way == STACK else np.nan})
         return pd.DataFrame(rows)
 
     def densities(self, runs: int, shares: Iterable[float]) -> pd.DataFrame:
-        """By ``density``, the fraction of prunable weights left, with sparse and with dense products in turn (``way``).
+        """By ``density``, the fraction of prunable weights left, with sparse and with dense products and by JAX in turn
+        (``way``).
 
         The networks are trained for ``epochs`` epochs first and then pruned by magnitude.
         """
         stack = self._stack(runs)
         state = stack.fresh()
         weights = training(stack, state, self.epochs, self.engine)()
-        rows = []
+        rows, ways = [], self._ways({DENSE: replace(self.engine, sparse=False), SPARSE: self.engine})
+        self._compile(stack, ways)
         for share in shares:
             sparser = pruned(stack, State(weights, state.masks, stack.network.buffers()), share)
             for repeat in range(self.repeats):
-                for way, how in (
-                    ("dense products", replace(self.engine, sparse=False)),
-                    ("sparse products", self.engine),
-                ):
-                    seconds = self._seconds(stack, sparser, how)
+                for way, how in ways.items():
+                    seconds = self._seconds(stack, sparser, *how)
                     rows.append({"density": share, "way": way, "repeat": repeat, "seconds": seconds})
         return pd.DataFrame(rows)
+
+    def _compile(self, stack: Stack, ways: dict[str, tuple[Engine, Train | None]]) -> None:
+        for engine, trained_by in ways.values():
+            training(stack, stack.fresh(), 1, engine, trained_by)()
 
     def widths(self, runs: int, widths: Iterable[Any]) -> pd.DataFrame:
         """By the model's ``width``, with the ``rate`` of arithmetic in FLOP/s."""

@@ -1,5 +1,7 @@
 """Timings, and what is made of them. No test asserts a speed."""
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 
@@ -14,11 +16,39 @@ CPU = torch.device("cpu")
 LENET = RunConfig(model_args={"width": 0.2}, epochs=3, milestones=(2,), rounds=4, amount=0.4, noise_rate=0.2)
 
 
+@pytest.fixture(autouse=True)
+def without_jax() -> Iterator[pytest.MonkeyPatch]:
+    """As on a machine without JAX, whether it is installed here or not."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(performance, "find_spec", lambda name: None)
+        yield patch
+
+
 def test_a_race_times_both_ways_in_turn_and_keeps_the_runs_that_both_have_trained() -> None:
     times, rounds = performance.race(LENET.vary(rounds=1), 2, 3, CPU)
     ways = ["conventional loop", "one stack", "sweep"]
     assert times["way"].tolist() == ways * 3 and (times["seconds"] > 0).all()
     assert rounds.groupby(["way", "seed"])["round"].apply(list).tolist() == [[0, 1]] * 4
+
+
+def test_jax_takes_part_where_it_is_installed_and_is_left_out_by_name_elsewhere(without_jax) -> None:
+    without_jax.undo()
+    pytest.importorskip("jax", reason="JAX is not installed: pip install dsdlib[bench]")
+    times, rounds = performance.race(LENET.vary(rounds=1), 2, 1, CPU)
+    assert times["way"].tolist() == ["conventional loop", "one stack", "JAX", "sweep"]
+    first = rounds[rounds["round"] == 0].set_index("way")["train_accuracy"]
+    assert first["JAX"] == pytest.approx(first["one stack"], abs=1e-3)
+    bench = performance.Bench(LENET, CPU, PLAIN, 1, 1)
+    assert set(bench.sizes([2])["way"]) == {"one stack", "JAX"}
+    assert set(bench.densities(2, [0.05])["way"]) == {"dense products", "sparse products", "JAX"}
+
+
+def test_why_jax_is_left_out(without_jax) -> None:
+    assert "dsdlib[bench]" in performance.why_without_jax(LENET, CPU)
+    without_jax.undo()
+    pytest.importorskip("jax", reason="JAX is not installed: pip install dsdlib[bench]")
+    assert performance.why_without_jax(LENET, CPU) == ""
+    assert "Adam" in performance.why_without_jax(LENET.vary(optimizer="adam"), CPU)
 
 
 def test_stacks_and_widths_that_cannot_be_timed_are_refused_beforehand() -> None:
@@ -70,7 +100,7 @@ def test_timings_are_tidy_tables() -> None:
 def test_both_ways_of_a_density_start_from_the_same_pruned_networks(monkeypatch) -> None:
     seen = []
 
-    def watch(stack: Stack, state: State, epochs: int, engine) -> float:
+    def watch(stack: Stack, state: State, epochs: int, engine, trained_by) -> float:
         seen.append((engine.sparse, float(state.masks[:, stack.prunable].mean()), state.weights.sum().item()))
         return 1.0
 
