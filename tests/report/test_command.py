@@ -242,6 +242,13 @@ def slow(project: Path) -> None:
     save(project / "notebooks" / "02_bare.ipynb", new_code_cell("nothing: int = 0"), waiting)
 
 
+def test_an_output_that_is_a_file_is_refused(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (project / "file").write_text("mine")
+    assert command.main(["tiny", "--output", str(project / "file")], project) == 2
+    assert f"report: --output {project / 'file'}: not a folder" in capsys.readouterr().err
+    assert (project / "file").read_text() == "mine"
+
+
 def test_an_executor_that_is_none_is_refused_before_any_notebook_runs(
     project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
