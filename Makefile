@@ -40,8 +40,10 @@ clean: ## remove .venv (results and reports stay)
 # Installed anew whenever the list of dependencies changes; a set-up that fails half way is not taken for ready.
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one with make PYTHON=python3.12 ...")'
-	$(PYTHON) -m venv --clear .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	@echo "Setting up .venv: a Python environment, and in it the packages that pyproject.toml lists"
+	@$(PYTHON) -m venv --clear .venv
+	@$(BIN)/python -m pip install --disable-pip-version-check -e '.[test]'
 	@echo '$(CURDIR)' > $@
+	@echo "Set up."
 
 .PHONY: help report test bench paper lab clean
