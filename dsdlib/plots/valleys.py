@@ -79,7 +79,8 @@ def weights_left(places: Mapping[str, pd.DataFrame], ax: Axes | None = None) -> 
         ax.plot(ends, density * ends, ":", color=MUTED, lw=1, zorder=0)
         name = {"xytext": (-2, -6), "textcoords": "offset points", "ha": "right", "va": "top", "color": MUTED}
         text = f"{100 * (1 - density):g}% sparsity" if density < 1 else "dense"
-        ax.annotate(text, (ends[1], density * ends[1]), size="small", annotation_clip=True, **name)
+        name |= {"size": "small", "clip_on": True, "bbox": {"fc": "white", "ec": "none", "pad": 0.5}, "zorder": 0.5}
+        ax.annotate(text, (ends[1], density * ends[1]), **name)
     ax.set_ylim(min(lowest, 0.01 * ends[0]) / 1.5, 1.5 * ends[1])
     plain_ticks(ax.xaxis, sorted(table["dense"].unique()))
     for axis in (ax.xaxis, ax.yaxis):
