@@ -17,7 +17,6 @@ from typing import Any
 import yaml
 
 from dsdlib.config import ConfigError
-from dsdlib.study.store import default_folder
 
 VARIABLE = "DSDLIB_EXECUTOR"
 ALLOWED = (
@@ -113,6 +112,8 @@ class DaskTasks(ThreadPoolExecutor):
 
 
 def _slurm(options: str) -> Executor:
+    from dsdlib.study.store import default_folder  # here, as pandas is slow to import
+
     pairs = [option.partition("=") for option in options.split(",")]
     if odd := [name for name, equals, _ in pairs if not equals]:
         raise ValueError(f"{odd[0]!r} is not of the form NAME=VALUE")
