@@ -12,6 +12,7 @@ HOME = Path(__file__).parents[1]
 # The rooms from the ground up. A module imports from its own room and from those below.
 ROOMS = ["config", "seeding", "images", "data", "noise", "models", "pruning", "calibration", "distillation", "entropy"]
 ROOMS += ["geometry", "cost", "theory", "engine", "reference", "study", "analysis", "plots", "explorer", "report"]
+ROOMS += ["advise"]
 
 
 def dotted(path):

@@ -5,6 +5,7 @@ theory's risks, `forest` the effects of claims, and `lines` anything else; `pane
 each series and says how it is drawn, and `drawn` returns the data behind a figure.
 """
 
+from dsdlib.plots.advice import advice
 from dsdlib.plots.axes import measure_axis, sparsity_axis, weights_axis
 from dsdlib.plots.curves import beside, curves, entropies, mark, parts, phase_spans, shade_phases
 from dsdlib.plots.data import drawn
@@ -28,6 +29,7 @@ __all__ = [
     "TEST",
     "TRAIN",
     "advantages",
+    "advice",
     "against",
     "agreement",
     "beside",
