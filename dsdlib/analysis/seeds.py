@@ -66,14 +66,14 @@ def final_ascent_grows(one: pd.DataFrame, other: pd.DataFrame) -> Interval:
     """By how many points the best pruned network's lead over the dense one is larger in ``one``, paired by seed.
 
     The lead is what test error ascends by when the best network is made larger, up to the dense one. The best round is
-    chosen as in `largest_lead`.
+    chosen as in `largest_lead`. There is nothing to measure if the dense network is the best in both.
     """
     one, other = with_shared_seeds(one, other)
     if one.empty:
         return NOTHING
     curves = (100 * by_seed(table) for table in (one, other))
     grown, base = (_at_the_largest(curve - curve[:, :1]) for curve in curves)
-    return over_seeds(grown - base)
+    return over_seeds(grown - base) if grown.any() or base.any() else nothing("no final ascent")
 
 
 def rounds_won(one: pd.DataFrame, other: pd.DataFrame) -> list[int]:

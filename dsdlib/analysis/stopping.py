@@ -46,21 +46,22 @@ def noise_factor(wrong: float, classes: int) -> float:
     return factor
 
 
-def early_stop(accuracy: np.ndarray, tolerance: float, start: int = 0) -> int:
-    """The usual early stop: the first round whose accuracy is more than ``tolerance`` below the dense network's.
+def early_stop(accuracy: np.ndarray, tolerance: float) -> int:
+    """The usual early stop: the first round whose accuracy is more than ``tolerance`` below the first network's.
 
-    ``accuracy`` is (rounds,). Rounds before ``start`` do not count. If there is no such round, it is the last one.
+    ``accuracy`` is (rounds,). If there is no such round, it is the last one.
     """
-    return start + _first(accuracy[start:] < accuracy[0] - tolerance)
+    return _first(accuracy < accuracy[0] - tolerance)
 
 
 def entropy_armed_stop(accuracy: np.ndarray, entropy: np.ndarray, tolerance: float, level: float) -> int:
-    """The `early_stop` that can stop only from `arming_round` on; ``accuracy`` and ``entropy`` are (rounds,).
+    """The `early_stop` that begins at `arming_round`, with that round's network as its first; both are (rounds,).
 
-    If it is never armed, it stops at the last round.
+    The valley lies below the dense network, so that a stop that compared with it would end where it is armed. If it is
+    never armed, it stops at the last round.
     """
     start = arming_round(entropy, level)
-    return len(accuracy) - 1 if start is None else early_stop(accuracy, tolerance, start)
+    return len(accuracy) - 1 if start is None else start + early_stop(accuracy[start:], tolerance)
 
 
 def arming_round(entropy: np.ndarray, level: float) -> int | None:

@@ -203,6 +203,7 @@ def test_the_final_ascent_is_from_the_best_network_up_to_the_dense_one():
     assert (found.value, found.low, found.high) == pytest.approx((6, 6, 6))
     only_falls = np.tile([0.6, 0.5, 0.4, 0.3], (4, 1))
     assert analysis.final_ascent_grows(a_table(only_falls), a_table(other)).value == pytest.approx(-4)
+    assert analysis.final_ascent_grows(a_table(only_falls), a_table(only_falls)).reason == "no final ascent"
 
 
 def test_the_best_setting_of_each_round_is_chosen_by_mean_validation_accuracy():
