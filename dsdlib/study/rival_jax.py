@@ -64,8 +64,8 @@ def train(
     x, decay = _array(data.x.flatten(1)), _array(recipe.weight_decay)
     for epoch in range(recipe.epochs):
         order = torch.stack([torch.randperm(data.rows.shape[1], generator=rng) for rng in generators])
-        batches = _array(data.rows.gather(1, order)), _array(data.labels.gather(1, order))
-        carry = one_epoch(carry, masks, *batches, _array(recipe.lr * recipe.lr_factor(epoch)), decay, x)
+        samples = _array(data.rows.gather(1, order)), _array(data.labels.gather(1, order))
+        carry = one_epoch(carry, masks, samples, _array(recipe.lr * recipe.lr_factor(epoch)), decay, x)
     return torch.cat([torch.from_numpy(jax.device_get(part).copy()).flatten(1) for part in carry[0]], 1)
 
 
@@ -83,11 +83,14 @@ def check(network: Network, data: TrainingData, recipe: Recipe) -> None:
 @cache
 def _compiled(batch_size: int, momentum: float) -> Callable[..., Any]:
     epoch = partial(_epoch, batch_size=batch_size, momentum=momentum)
-    return jax.jit(jax.vmap(epoch, in_axes=(0, 0, 0, 0, 0, 0, None)), donate_argnums=0)
+    return jax.jit(jax.vmap(epoch, in_axes=(0, 0, 0, 0, 0, None)), donate_argnums=0)
 
 
-def _epoch(carry, masks, rows, labels, rate, decay, x, *, batch_size, momentum):
-    """An epoch of one run: a scan over its full batches, and a step on the samples left over."""
+def _epoch(carry, masks, samples, rate, decay, x, *, batch_size, momentum):
+    """An epoch of one run: a scan over its full batches, and a step on the samples left over.
+
+    ``samples`` are rows of ``x`` and their labels, each (n,), in the order of the epoch.
+    """
 
     def loss(parameters, rows, labels):
         scores = jax.nn.log_softmax(_logits(parameters, x[rows]))
@@ -100,9 +103,9 @@ def _epoch(carry, masks, rows, labels, rate, decay, x, *, batch_size, momentum):
         moved = zip(parameters, velocity, masks, strict=True)
         return ([w - rate * mask * v for w, v, mask in moved], velocity), None
 
-    full = len(rows) // batch_size * batch_size
-    carry, _ = lax.scan(step, carry, tuple(part[:full].reshape(-1, batch_size) for part in (rows, labels)))
-    return step(carry, (rows[full:], labels[full:]))[0] if full < len(rows) else carry
+    full = len(samples[0]) // batch_size * batch_size
+    carry, _ = lax.scan(step, carry, tuple(part[:full].reshape(-1, batch_size) for part in samples))
+    return step(carry, tuple(part[full:] for part in samples))[0] if full < len(samples[0]) else carry
 
 
 def _logits(parameters, x):
