@@ -79,7 +79,7 @@ class RunConfig(BaseModel):
     teacher: RunConfig | None = Field(None, description="another run, to distil from")
     teacher_round: Literal["dense", "best"] | Annotated[int, Field(ge=0)] = "dense"
     alpha: Fraction = Field(0.8, description="weight of the teacher's part of the loss")
-    temperature: Positive = 10.0
+    temperature: float = Field(10.0, ge=1e-3, le=1e4, description="in float32 the gradient is exact to 0.01% up to 1e4")
 
     seed: int = Field(0, ge=0, lt=2**63)
 

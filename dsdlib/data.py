@@ -69,8 +69,11 @@ Dataset.__hash__ = object.__hash__  # the identity, since a data set is loaded o
 
 
 def data_folder() -> Path:
-    """The folder with the files of data sets."""
-    return Path(os.environ.get("DSDLIB_DATA") or platformdirs.user_cache_path("dsdlib")).expanduser()
+    """The folder with the files of data sets. Raises `ConfigError` if none is named and this user has no home."""
+    try:
+        return Path(os.environ.get("DSDLIB_DATA") or platformdirs.user_cache_path("dsdlib")).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"no folder for data: {error}; set DSDLIB_DATA to one") from None
 
 
 def load(name: str) -> Dataset:
@@ -79,7 +82,7 @@ def load(name: str) -> Dataset:
     Raises `ConfigError` for an unknown name, for data that are not on this machine, with the folder and the command
     that downloads them, and for data that no run can use.
     """
-    return _load(name, data_folder())
+    return _load(name, data_folder() if name in TORCHVISION or name.startswith("folder:") else Path())
 
 
 @lru_cache(maxsize=2)
@@ -150,12 +153,17 @@ def import_object(path: str, what: str) -> Callable[..., Any]:
 
 
 def _users(name: str) -> Dataset:
-    """A user's own data: ``module:function``, a function that returns four tensors: training inputs (n, …), training
-    labels (n,), test inputs and test labels. Their pixels of value zero are taken for black by augmentation."""
+    """A user's own data: ``module:function``, a function that returns four tensors, the same at every call: training
+    inputs (n, …), training labels (n,), test inputs and test labels. Their pixels of value zero are taken for black by
+    augmentation."""
     parts = import_object(name, "dataset")()
     if not isinstance(parts, tuple | list) or len(parts) != 4 or not all(torch.is_tensor(part) for part in parts):
         raise ConfigError(f"dataset = {name!r}: must return four tensors: train x, train y, test x, test y")
-    train_x, train_y, test_x, test_y = parts
+    if odd := [part for part in parts if part.layout is not torch.strided or part.is_complex()]:
+        what = f"{odd[0].dtype}, {odd[0].layout}"
+        raise ConfigError(f"dataset = {name!r}: a tensor is {what}; allowed: dense tensors of real numbers")
+    train_x, train_y, test_x, test_y = (part.detach().cpu() for part in parts)
+    train_x, test_x = train_x.float(), test_x.float()
     if (
         not all(part.ndim for part in parts)
         or len(train_x) != len(train_y)
@@ -166,10 +174,10 @@ def _users(name: str) -> Dataset:
     if not (len(train_x) and len(test_x)):
         raise ConfigError(f"dataset = {name!r}: {len(train_x)} training and {len(test_x)} test inputs; both are needed")
     if not (train_x.isfinite().all() and test_x.isfinite().all()):
-        raise ConfigError(f"dataset = {name!r}: inputs must be finite numbers")
+        raise ConfigError(f"dataset = {name!r}: inputs must be finite numbers in float32")
     classes = _count_classes(name, train_y, test_y)
     names = tuple(map(str, range(classes)))
-    return Dataset(name, names, train_x.float(), train_y.long(), test_x.float(), test_y.long())
+    return Dataset(name, names, train_x, train_y.long(), test_x, test_y.long())
 
 
 def _count_classes(name: str, train_y: torch.Tensor, test_y: torch.Tensor) -> int:

@@ -141,6 +141,8 @@ def test_what_yaml_writes_is_understood() -> None:
         ({"weight_decay": float("inf")}, "weight_decay = inf: .*finite"),
         ({"lr": "fast"}, "lr = 'fast': .*valid number"),
         ({"lr": 0}, "lr = 0: .*greater than 0"),
+        ({"temperature": 1e39}, r"temperature = 1e\+39: .*less than or equal to 10000"),
+        ({"temperature": 1e-45}, "temperature = 1e-45: .*greater than or equal to 0.001"),
         ({"lr": True}, "lr = True: a truth value is not allowed here"),
         ({"seed": False}, "seed = False: a truth value"),
         ({"milestones": [True, 30]}, r"milestones = \[True, 30\]: a truth value"),

@@ -75,6 +75,18 @@ def test_absent_data_says_where_it_was_looked_for_and_how_to_get_it(name, tmp_pa
         data.load("cifar11")
 
 
+def test_without_a_home_only_data_in_files_need_a_folder(monkeypatch):
+    def no_home(*_):
+        raise RuntimeError("no home")
+
+    monkeypatch.delenv("DSDLIB_DATA", raising=False)
+    monkeypatch.setattr(data.platformdirs, "user_cache_path", no_home)
+    assert data.load("digits").classes == 10
+    for name in ("mnist", "folder:mine"):
+        with pytest.raises(ConfigError, match="no folder for data: no home; set DSDLIB_DATA to one"):
+            data.load(name)
+
+
 def test_a_users_own_data_is_found_by_its_import_path_and_checked(tmp_path, monkeypatch):
     (tmp_path / "their_data.py").write_text(
         "import torch\n"
@@ -93,12 +105,17 @@ def test_a_users_own_data_is_found_by_its_import_path_and_checked(tmp_path, monk
         "def unseen(): return x, y, x, y + 1\n"
         "def scalar(): return x.sum(), y, x, y\n"
         "def table(): return x, y.view(-1, 1), x, y\n"
+        "def complex_numbers(): return x, y, x.to(torch.complex64), y\n"
+        "def sparse(): return x.float().to_sparse(), y, x, y\n"
+        "def beyond_float32(): return x.double() * 1e300, y, x, y\n"
+        "def tracked(): return x.float().requires_grad_(), y, x, y\n"
         "def one_class(): return x, 0 * y, x, 0 * y\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     good = data.load("their_data:good")
     assert good.black is None
     assert (good.classes, good.input_shape) == (3, (4,))
+    assert data.load("their_data:tracked").checksum()  # a tensor that requires a gradient is data like any other
     assert (good.train_x.dtype, good.train_y.dtype) == (torch.float32, torch.int64)
     refused = {"three": "four tensors", "uneven": "shapes", "negative": "whole numbers from 0"}
     refused |= {"halves": "whole numbers from 0", "infinite": "finite", "empty": "0 test inputs"}
@@ -107,6 +124,11 @@ def test_a_users_own_data_is_found_by_its_import_path_and_checked(tmp_path, monk
     refused |= {"huge_test": f"a test label is {2 * 10**12}, the training labels are 0 to 2"}
     refused |= {"unseen": "a test label is 3, the training labels are 0 to 2", "scalar": "shapes"}
     refused |= {"table": "whole numbers from 0, one for each input"}
+    refused |= {
+        "complex_numbers": "a tensor is torch.complex64",
+        "sparse": "a tensor is torch.float32, torch.sparse_coo",
+    }
+    refused |= {"beyond_float32": "finite numbers in float32"}
     for name, message in refused.items():
         with pytest.raises(ConfigError, match=f"their_data:{name}.*{message}"):
             data.load(f"their_data:{name}")

@@ -4,7 +4,6 @@ import hashlib
 import json
 import math
 from contextlib import suppress
-from typing import NoReturn
 
 import torch
 from torch import nn
@@ -14,7 +13,7 @@ from dsdlib.cost import forward_cost, training_flops
 from dsdlib.data import Dataset
 from dsdlib.data import load as load_dataset
 from dsdlib.engine.network import Network
-from dsdlib.models import BATCHNORMS, WEIGHTED
+from dsdlib.engine.soundness import check_logits, check_parameters, check_training
 from dsdlib.models import build as build_network
 from dsdlib.noise import confusions, labels_for
 from dsdlib.pruning import plan
@@ -93,54 +92,27 @@ def check(config: RunConfig) -> None:
     if config.rewind_iteration >= iterations:
         raise ConfigError(f"rewind_iteration = {config.rewind_iteration}: a training has {iterations} iterations")
     network = build(config)
-    _check_parameters(config, network)
+    check_parameters(config, network)
+    _check_build(config, network)
     pruning_plan(config, network)
     _check_start(config, network)
-    _check_logits(config, network.eval(), dataset)
+    check_logits(config, network.eval(), dataset)
     last_batch = (n - 1) % config.batch_size + 1
-    _check_gradient(config, network.train(), dataset.train_x[: min(last_batch, 2)])
+    check_training(config, network.train(), dataset.train_x[: min(last_batch, 2)])
     _check_teacher(config, dataset)
 
 
-def _check_parameters(config: RunConfig, network: nn.Module) -> None:
-    """Refuse parameters and buffers that could not be trained, pruned, or stored."""
-
-    def refuse(name: str, why: str) -> NoReturn:
-        raise ConfigError(f"model = {config.model!r}: {name} {why}")
-
-    first_names = dict([*network.named_parameters(), *network.named_buffers()])
-    stored = network.state_dict()
-    for name, part in [
-        *network.named_parameters(remove_duplicate=False),
-        *network.named_buffers(remove_duplicate=False),
-    ]:
-        if name not in first_names:
-            refuse(name, "is shared by two layers, which is not supported")
-        if name not in stored:
-            refuse(name, "is a non-persistent buffer, which cannot be stored and restored")
-        if getattr(part, "_post_accumulate_grad_hooks", None):
-            refuse(name, "has a hook that is called after gradients are accumulated, which is not supported")
-    for name, layer in network.named_modules():
-        if isinstance(layer, WEIGHTED) and "weight" not in dict(layer.named_parameters(recurse=False)):
-            refuse(
-                f"{name}.weight",
-                "is not a parameter itself (as with weight_norm or spectral_norm), and cannot be pruned",
+def _check_build(config: RunConfig, network: nn.Module) -> None:
+    """Refuse a factory that does not make a new network with the same parameters from the same seed."""
+    again = build(config)
+    if again is network:
+        raise ConfigError(f"model = {config.model!r}: returns the same network at every call; it must make a new one")
+    for (name, parameter), other in zip(network.named_parameters(), again.parameters(), strict=True):
+        if not torch.equal(parameter, other):
+            raise ConfigError(
+                f"model = {config.model!r}: {name} is not the same when it is made again with the same seed; allowed: "
+                "random numbers of PyTorch's global generator"
             )
-        if isinstance(layer, BATCHNORMS) and layer.running_mean is None:
-            refuse(name, "has no running statistics, so that its output for an image depends on the other images")
-
-
-def _check_gradient(config: RunConfig, network: nn.Module, images: torch.Tensor) -> None:
-    """Refuse a network that cannot be trained on ``images``, or has parameters that it does not use."""
-    trained = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
-    try:
-        with torch.random.fork_rng(devices=[]):
-            gradients = torch.autograd.grad(network(images).sum(), list(trained.values()), allow_unused=True)
-    except Exception as error:
-        what = f"model = {config.model!r}: cannot be trained on a batch of {len(images)}"
-        raise ConfigError(f"{what} (batch_size = {config.batch_size}; {error})") from None
-    if unused := [name for name, gradient in zip(trained, gradients, strict=True) if gradient is None]:
-        raise ConfigError(f"model = {config.model!r}: does not use its parameter {unused[0]}")
 
 
 def _check_start(config: RunConfig, network: nn.Module) -> None:
@@ -153,20 +125,6 @@ def _check_start(config: RunConfig, network: nn.Module) -> None:
         raise ConfigError(
             f"start: run {config.start.key} is another network, {config.start.model}; its weights do not fit"
         )
-
-
-@torch.no_grad()
-def _check_logits(config: RunConfig, network: nn.Module, dataset: Dataset) -> None:
-    try:
-        logits, again = network(dataset.train_x[:2]), network(dataset.train_x[:2])
-    except Exception as error:
-        raise ConfigError(f"model = {config.model!r}: cannot take {dataset.input_shape} inputs ({error})") from None
-    if logits.shape != (2, dataset.classes):
-        raise ConfigError(
-            f"model = {config.model!r}: returns {tuple(logits.shape)} for 2 images of {dataset.classes} classes"
-        )
-    if not torch.equal(logits, again):
-        raise ConfigError(f"model = {config.model!r}: its logits in evaluation mode are random")
 
 
 def _check_teacher(config: RunConfig, dataset: Dataset) -> None:

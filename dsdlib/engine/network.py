@@ -38,7 +38,7 @@ class Network:
         """Whether the network takes more than one run."""
         if type(self.module) is not nn.Sequential or len(list(self.module.children())) < len(self.module):
             return False  # a layer that is used twice is listed once among the children
-        if any(_has_hooks(part) for part in (*self.module.modules(), *self.module.parameters())):
+        if any(_is_altered(part) for part in (*self.module.modules(), *self.module.parameters())):
             return False
         kinds = [type(layer) for layer in self.module]
         flat = all((m.start_dim, m.end_dim) == (1, -1) for m in self.module if isinstance(m, nn.Flatten))
@@ -152,10 +152,10 @@ def affine(weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
     return torch.bmm(weight, x) if bias is None else torch.baddbmm(bias.unsqueeze(2), weight, x)
 
 
-def _has_hooks(part: nn.Module | nn.Parameter) -> bool:
-    """Whether anything was registered with it that PyTorch calls during a forward or backward pass."""
+def _is_altered(part: nn.Module | nn.Parameter) -> bool:
+    """Whether it has a forward of its own, or anything that PyTorch calls during a forward or backward pass."""
     names = "_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks"
-    return any(getattr(part, name, None) for name in names)
+    return "forward" in vars(part) or any(getattr(part, name, None) for name in names)
 
 
 def _channels_last(part: Tensor, shape: torch.Size) -> bool:

@@ -49,8 +49,8 @@ def main(argv: Sequence[str] | None = None, root: Path | None = None) -> int:
             raise ValueError(f"--at-once {arguments.at_once}: at least 1")
         if arguments.minutes is not None and not 0 < arguments.minutes < 1e6:
             raise ValueError(f"--minutes {arguments.minutes:g}: more than 0 and less than a million")
-        if arguments.output and arguments.output.exists() and not arguments.output.is_dir():
-            raise ValueError(f"--output {arguments.output}: not a folder")
+        if arguments.output is not None and arguments.output.exists() and not arguments.output.is_dir():
+            raise ValueError(f"--output {arguments.output}: is a file; allowed: a folder")
         check_executor()
         changes = {name: read_yaml(value) for name, value in arguments.changes}
         plans = {profile: read_profile(root, profile, arguments.only, changes) for profile in arguments.profile}

@@ -46,7 +46,7 @@ AT_LEAST_ONE, POSITIVE, SHARE = (Ge(1),), (Gt(0),), (Gt(0), Le(1))
 LIMITS: dict[str, tuple[Any, ...]] = {
     **dict.fromkeys(["noise_rates", "kinds_rate"], _of("noise_rate")),
     **dict.fromkeys(["weight_decays", "teacher_weight_decays", "other_weight_decays"], _of("weight_decay")),
-    **dict.fromkeys(["seeds", "more_seeds", "other_seeds", "compare_seeds", "draws"], _of("seed")),
+    **dict.fromkeys(["seeds", "more_seeds", "other_seeds", "compare_seeds", "control_seeds", "draws"], _of("seed")),
     "alphas": _of("alpha"),
     "temperatures": _of("temperature"),
     "noise_kinds": _of("noise_kind"),
@@ -72,7 +72,7 @@ LIMITS: dict[str, tuple[Any, ...]] = {
 }
 
 # Lists that may be empty, and those that need two values or more.
-MAY_BE_EMPTY = {"more_seeds", "other_seeds", "compare_seeds", "human_labels", "others"}
+MAY_BE_EMPTY = {"more_seeds", "other_seeds", "compare_seeds", "control_seeds", "human_labels", "others"}
 MAY_BE_EMPTY |= {"alphas", "temperatures", "other_levels", "published_figures", "vgg_widths", "vgg_depths"}
 MAY_BE_EMPTY |= {"other_weight_decays", "percent"}
 SHORTEST = dict.fromkeys(MAY_BE_EMPTY, 0) | {"weight_decays": 2}

@@ -39,10 +39,13 @@ ROUNDS, CONFIG, PROVENANCE, REWIND = "rounds.parquet", "config.json", "provenanc
 
 
 def default_folder() -> Path:
-    """The environment variable ``DSDLIB_RESULTS``, else ``results`` in the clone, else in the current folder."""
-    if chosen := os.environ.get("DSDLIB_RESULTS"):
-        return Path(chosen).expanduser()
-    return (PROJECT if (PROJECT / "notebooks").is_dir() else Path.cwd()) / "results"
+    """The environment variable ``DSDLIB_RESULTS``, else ``results``.
+
+    A relative path begins at the clone, or without one in the current folder: JupyterLab's notebooks and a command have
+    other current folders.
+    """
+    home = PROJECT if (PROJECT / "notebooks").is_dir() else Path.cwd()
+    return home / Path(os.environ.get("DSDLIB_RESULTS") or "results").expanduser()
 
 
 class Store:

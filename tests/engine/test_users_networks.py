@@ -7,6 +7,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from dsdlib.config import ConfigError, RunConfig
+from dsdlib.data import load
 from dsdlib.engine.build import build, check, identity, stackable
 from dsdlib.engine.stack import Stack
 from dsdlib.seeding import torch_generator
@@ -14,6 +15,7 @@ from dsdlib.seeding import torch_generator
 NETWORKS = """
 from torch import nn
 from torch.nn.utils import parametrizations, spectral_norm, weight_norm
+import numpy as np
 import torch
 
 
@@ -120,6 +122,68 @@ def all_frozen(input_shape, classes):
     return plain(input_shape, classes).requires_grad_(False)
 
 
+def patched_forward(input_shape, classes):
+    network = plain(input_shape, classes)
+    layer = network[1]
+    layer.forward = lambda x: 2 * nn.functional.linear(x, layer.weight, layer.bias)
+    return network
+
+
+def one_memory(input_shape, classes):
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64), nn.Linear(64, classes))
+    network[3].weight.data = network[1].weight.data
+    return network
+
+
+def in_place(input_shape, classes):
+    return nn.Sequential(nn.Flatten(), nn.ReLU(inplace=True), nn.Linear(64, classes))
+
+
+class Does(nn.Module):
+    def __init__(self, forward, network):
+        super().__init__()
+        self.does, self.network = forward, network
+
+    def forward(self, x):
+        return self.does(self, x)
+
+
+FORWARDS = {
+    "in place in training": lambda own, x: own.network(x.sub_(1.0) if own.training else x),
+    "tuple": lambda own, x: (own.network(x),),
+    "dictionary": lambda own, x: {"logits": own.network(x)},
+    "of the batch": lambda own, x: own.network(x - x.mean(0, keepdim=True)),
+    "not finite": lambda own, x: own.network(x) / 0,
+    "numpy": lambda own, x: own.network(x * np.random.rand()) if own.training else own.network(x),
+}
+
+
+def does(input_shape, classes, what):
+    return Does(FORWARDS[what], plain(input_shape, classes))
+
+
+def made(input_shape, classes, how):
+    network = plain(input_shape, classes)
+    if how == "numpy":
+        network[1].weight.data = torch.from_numpy(np.random.rand(20, 64)).float()
+    elif how == "not finite":
+        network[3].bias.data[2] = float("inf")
+    elif how == "bfloat16":
+        network[3].bfloat16()
+    elif how == "lazy":
+        return nn.Sequential(nn.Flatten(), nn.LazyLinear(classes))
+    elif how == "parallel":
+        return nn.DataParallel(network)
+    return network
+
+
+ONE = plain(None, 10)
+
+
+def always_the_same(input_shape, classes):
+    return ONE
+
+
 class Single(nn.Module):
     def __init__(self):
         super().__init__()
@@ -172,6 +236,7 @@ def plainly_trained(run):
         ("gradient_hook", {}, False),
         ("layer_called_twice", {}, False),
         ("buffered", {"persistent": True}, False),
+        ("patched_forward", {}, False),
         ("normed_images", {}, False),
     ],
 )
@@ -226,13 +291,35 @@ def test_frozen_weights_of_sparse_layers_stay(runs):
         (own("unused"), "own_networks:unused': does not use its parameter extra"),
         (own("all_frozen"), "own_networks:all_frozen': cannot be trained on a batch"),
         (own("accumulate_hook"), "1.weight has a hook that is called after gradients are accumulated"),
+        (own("one_memory"), "3.weight shares its memory with 1.weight"),
+        (own("in_place"), "own_networks:in_place': changes its input images in place"),
+        (own("does", what="in place in training"), "changes its input images in place"),
+        (own("does", what="tuple"), "returns a tuple for 2 images of 10 classes"),
+        (own("does", what="dictionary"), "returns a dict for 2 images of 10 classes"),
+        (own("does", what="of the batch"), "its logits for an image depend on the other images of the batch"),
+        (own("does", what="not finite"), "its initial logits are not finite"),
+        (own("does", what="numpy"), "in training mode use random numbers that PyTorch's seed does not decide"),
+        (own("made", how="numpy"), "1.weight is not the same when it is made again with the same seed"),
+        (own("made", how="not finite"), "3.bias has initial values that are not finite"),
+        (own("made", how="bfloat16"), "3.weight is torch.bfloat16; allowed: all parameters torch.float32"),
+        (own("made", how="lazy"), "1.weight is not initialised yet, as in lazy layers"),
+        (own("made", how="parallel"), "cannot be called with other parameters"),
+        (own("always_the_same"), "returns the same network at every call"),
     ],
-    ids=lambda value: "" if isinstance(value, str) else f"{value.model} {value.batch_size}",
+    ids=lambda value: "" if isinstance(value, str) else f"{value.model} {value.model_args} {value.batch_size}",
 )
 @pytest.mark.filterwarnings("ignore")  # the old functions are deprecated
 def test_what_would_be_trained_or_stored_wrongly_is_refused_by_name(run, message):
+    images = load("digits").train_x
+    before = images.clone()
     with pytest.raises(ConfigError, match=message):
         check(run)
+    assert torch.equal(images, before)
+
+
+@pytest.mark.parametrize("model", ["lenet_300_100", "vgg_like", "resnet20", "resnet18"])
+def test_the_papers_networks_are_accepted(model):
+    check(RUN.vary(model=model, model_args={"depth": 2} if model == "vgg_like" else {}))
 
 
 def test_batchnorm_accepts_last_batches_of_two_images_and_of_one_that_has_several_pixels():

@@ -245,7 +245,7 @@ def slow(project: Path) -> None:
 def test_an_output_that_is_a_file_is_refused(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (project / "file").write_text("mine")
     assert command.main(["tiny", "--output", str(project / "file")], project) == 2
-    assert f"report: --output {project / 'file'}: not a folder" in capsys.readouterr().err
+    assert f"report: --output {project / 'file'}: is a file; allowed: a folder" in capsys.readouterr().err
     assert (project / "file").read_text() == "mine"
 
 
@@ -339,6 +339,7 @@ def test_the_first_page_is_there_before_the_report_is_complete(project: Path) ->
             (["tiny", "--minutes", text], "", f"--minutes {text}: more than 0 and less")
             for text in ("-1", "nan", "inf")
         ),
+        (["tiny", "--output", __file__], "", f"--output {__file__}: is a file; allowed: a folder"),
         (["huge"], "", "unknown profile 'huge'; the profiles are: tiny"),
         (["tiny", "--only", "03"], "", "'03' is not in 'tiny', which has: 01_valley, 02_bare"),
         (["tiny"], "lr: 1", "02_bare.yaml: unknown parameter 'lr'; it takes: nothing"),

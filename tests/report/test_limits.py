@@ -78,7 +78,7 @@ def test_every_list_says_whether_it_may_be_empty_and_every_number_has_limits() -
                     read_profile(ROOT, "smoke", [notebook], {name: []})
 
 
-@pytest.mark.parametrize("profile", ["smoke", "quick", "mnist", "cifar10"])
+@pytest.mark.parametrize("profile", ["smoke", "quick", "digits", "mnist", "cifar10"])
 def test_every_profile_is_within_the_limits(profile: str) -> None:
     assert read_profile(project_root(), profile)
 

@@ -21,6 +21,7 @@ import torch
 
 from dsdlib import ConfigError, RunConfig, load_history, load_model, sweep
 from dsdlib.study.files import save_tensors, write_rows
+from dsdlib.study.provenance import PROJECT
 from dsdlib.study.store import REWIND, Store, best_round
 
 DAMAGE: dict[str, Callable[[bytes], bytes]] = {
@@ -378,6 +379,15 @@ def test_the_users_folder_is_understood(tiny: RunConfig, tmp_path: Path, monkeyp
     monkeypatch.chdir(tmp_path)
     sweep([tiny], results="~/x", progress=False)
     assert (tmp_path / "x" / tiny.key).is_dir() and not (tmp_path / "~").exists()
+
+
+def test_a_relative_folder_in_the_environment_is_one_place_from_wherever_it_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DSDLIB_RESULTS", "my/results")
+    before = Store().root
+    monkeypatch.chdir(tmp_path)
+    assert Store().root == before == PROJECT / "my" / "results"
 
 
 def test_results_go_where_the_environment_says(tiny: RunConfig, results: Path) -> None:
