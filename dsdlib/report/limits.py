@@ -58,7 +58,7 @@ LIMITS: dict[str, tuple[Any, ...]] = {
     "human_labels": (_that(lambda text: all(text.partition(":")), "FILE:NAME"),),
     "jobs": (_that(lambda n: n == -1 or 1 <= n <= 1024, "-1 for one worker a core, or 1 to 1024"),),
     "tolerance": (Ge(0), Lt(1)),
-    **dict.fromkeys(["level", "other_levels", "densities"], SHARE),
+    **dict.fromkeys(["other_levels", "densities"], SHARE),
     "keep_every": (Ge(0),),
     **dict.fromkeys(["mlp_widths", "mlp_depths", "vgg_widths", "vgg_depths"], AT_LEAST_ONE),
     **dict.fromkeys(["widths", "kept_widths"], POSITIVE),

@@ -45,7 +45,7 @@ REFUSED = [
     ("09_learning_distance", "others", ["foo"], "'foo': allowed: 'lr_rewinding', "),
     ("08_criteria", "criteria", ["foo"], "'foo': allowed: 'magnitude', "),
     ("08_criteria", "ways", ["layer"], "'layer': allowed: 'global', 'layer by layer', 'one-shot'"),
-    ("03_distillation", "temperatures", [0], "temperatures = .*greater than 0"),
+    ("03_distillation", "temperatures", [0], "temperatures = .*greater than or equal to 0.001"),
 ]
 
 
@@ -78,7 +78,7 @@ def test_every_list_says_whether_it_may_be_empty_and_every_number_has_limits() -
                     read_profile(ROOT, "smoke", [notebook], {name: []})
 
 
-@pytest.mark.parametrize("profile", ["smoke", "quick", "digits", "mnist", "cifar10"])
+@pytest.mark.parametrize("profile", ["smoke", "quick", "digits", "mnist", "mnist_more", "cifar10"])
 def test_every_profile_is_within_the_limits(profile: str) -> None:
     assert read_profile(project_root(), profile)
 
