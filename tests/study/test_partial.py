@@ -10,6 +10,7 @@ from contextlib import contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -150,7 +151,7 @@ def test_runs_that_wait_for_the_end_of_their_round_are_stored_with_those_in_trai
 def test_a_partial_state_is_written_every_two_minutes(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a clock by which every reading takes 50 seconds: after three epochs, in the second round too."""
     clock = iter(range(0, 10**6, 50))
-    monkeypatch.setattr("dsdlib.study.worker.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("dsdlib.study.worker.time", SimpleNamespace(monotonic=lambda: next(clock)))
     written = []
     monkeypatch.setattr("dsdlib.study.worker.save", lambda *arguments: written.append(int(arguments[3]["epoch"])))
     sweep(MLP.vary(epochs=8, milestones=()), progress=False)
