@@ -98,18 +98,26 @@ def render(folder: Path, pending: Mapping[str, str] | None = None, pages: Sequen
 
 
 def render_all(reports: Path) -> Path | None:
-    """Render the page above all profiles that have a folder in ``reports``, those with the most verdicts first.
+    """Render the page above all profiles that have a folder in ``reports``.
+
+    Those with the most verdicts in a paper's own setting come first, then those with the most verdicts.
 
     Returns its path, or None if there is no report.
     """
     found = [
         read_report(folder) | {"base": f"{folder.name}/"} for folder in sorted(reports.iterdir()) if folder.is_dir()
     ]
-    found = sorted((r for r in found if r["sections"]), key=lambda r: -sum(map(decided, r["claims"])))
+    found = sorted((r for r in found if r["sections"]), key=_weight, reverse=True)
     if not found:
         return None
     _write_index(html_exporter().environment, reports, found, {})
     return reports / "index.html"
+
+
+def _weight(report: dict[str, Any]) -> tuple[int, int]:
+    """The number of a report's verdicts in a paper's own setting, and of all its verdicts."""
+    verdicts = [claim for claim in report["claims"] if decided(claim)]
+    return sum(claim["own_setting"] for claim in verdicts), len(verdicts)
 
 
 def _write_index(

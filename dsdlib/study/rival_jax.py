@@ -57,10 +57,8 @@ def train(
     """
     check(network, data, recipe)
     parameters, masks = _arrays(network, weights * masks), _arrays(network, masks * network.trained)
-    carry, one_epoch = (
-        (parameters, [jnp.zeros_like(part) for part in parameters]),
-        _compiled(recipe.batch_size, recipe.momentum),
-    )
+    carry = parameters, [jnp.zeros_like(part) for part in parameters]
+    one_epoch = _compiled(recipe.batch_size, recipe.momentum)
     x, decay = _array(data.x.flatten(1)), _array(recipe.weight_decay)
     for epoch in range(recipe.epochs):
         order = torch.stack([torch.randperm(data.rows.shape[1], generator=rng) for rng in generators])

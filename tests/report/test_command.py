@@ -46,7 +46,8 @@ import sys
 print("progress: half", end="", file=sys.stderr, flush=True)
 print("\\rprogress: done", file=sys.stderr)
 claim = {{"paper": "He 2022", "where": "20% noise", "statistic": "depth", "dataset": "digits", "unit": "points",
-    "direction": "above", "threshold": 0, "section": "Fig. 1", "hypothesis": "paper", "reason": "", "seeds": 5}}
+    "direction": "above", "threshold": 0, "section": "Fig. 1", "hypothesis": "paper", "reason": "",
+    "own_setting": False, "seeds": 5}}
 first = {{"id": "deep", "statement": "<b>&", "effect": -15.93, "low": -18.2, "high": -13.4, "p": 0.001,
     "verdict": "supported"}}
 second = {{"id": "may", "statement": "It may", "effect": None, "low": None, "high": None, "p": None,
@@ -168,6 +169,21 @@ def test_the_page_above_all_profiles_has_a_column_for_each(project: Path) -> Non
     for target, _, anchor in local:
         file = (reports / (target or "index.html")).read_bytes()
         assert not anchor or BeautifulSoup(file, "html.parser").find(id=anchor), (target, anchor)
+
+
+def test_a_profile_in_a_papers_own_setting_comes_first(project: Path) -> None:
+    reports = project / "reports"
+    shutil.copytree(reports / "tiny", reports / "zoo", dirs_exist_ok=True)
+    executed = nbformat.read(reports / "zoo" / "01_valley.ipynb", as_version=4)
+    for cell in executed.cells:
+        for output in cell.get("outputs", []):
+            for claim in output.get("data", {}).get(show.CLAIMS, []):
+                claim["own_setting"] = True
+    nbformat.write(executed, reports / "zoo" / "01_valley.ipynb")
+    render_all(reports)
+    above = BeautifulSoup((reports / "index.html").read_text(), "html.parser")
+    heads = [head.get_text(" ", strip=True) for head in above.select("table.matrix")[0].select("thead th")]
+    assert heads == ["Statement", "zoo profile zoo", "tiny profile tiny"]
 
 
 @pytest.mark.parametrize("name", ["index", "01_valley", "02_bare"])
