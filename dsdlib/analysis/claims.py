@@ -91,7 +91,7 @@ def judge(name: str, effect: Interval, runs: RunConfig | str, where: str) -> dic
     if numbers[0] is None:
         reason = effect.reason or "not run"
     elif None in numbers or effect.seeds < FEWEST_TO_JUDGE:
-        reason = effect.reason or "too few seeds"
+        reason = effect.reason or f"too few seeds: {FEWEST_TO_JUDGE} are needed"
     else:
         verdict = _verdict(effect, claim, own_setting)
     return {

@@ -123,7 +123,7 @@ def in_words(sparsities: Sequence[float], test: np.ndarray) -> str:
 def stays_below(sparsities: Sequence[float], curve: np.ndarray, level: float) -> str:
     """The sparsity from which a ``curve`` (rounds,) stays below a ``level``, in words."""
     first = 1 + max(np.flatnonzero(np.asarray(curve) >= level), default=-1)
-    return f"from {sparsities[first]:.1%} sparsity on" if first < len(curve) else "at no sparsity to the end"
+    return f"from {sparsities[first]:.1%} sparsity on" if first < len(curve) else "in no last stretch of rounds"
 
 
 def phases(train: np.ndarray, test: np.ndarray, clear: float = CLEAR, window: int = 1) -> list[str]:

@@ -31,10 +31,16 @@ class Interval:
 
     def __format__(self, form: str) -> str:
         """The value and its interval, each number in the format ``form``: for example ``9.9 [0.0, 20.8]``."""
-        value, low, high = (format(number, form).replace("-", "−") for number in (self.value, self.low, self.high))
+        value, low, high = (_format(number, form) for number in (self.value, self.low, self.high))
         if np.isnan(self.value):
             return "–"
         return value if np.isnan(self.low) else f"{value} [{low}, {high}]"
+
+
+def _format(number: float, form: str) -> str:
+    """With a true minus sign, and none before a number that is rounded to 0."""
+    text = format(number, form).replace("-", "−")
+    return text if any(digit in text for digit in "123456789") else text.replace("−", "")
 
 
 def nothing(reason: str) -> Interval:
@@ -78,8 +84,11 @@ def over_seeds(values: np.ndarray, statistic: Callable[[np.ndarray], float] = fl
     value = float(statistic(values.mean(0))) if seeds else np.nan
     if np.isnan(value):
         return nothing("not measured")
-    if seeds < (FEWEST_SEEDS if statistic is float else FEWEST_TO_RESAMPLE):
-        return Interval(value, np.nan, np.nan, seeds, reason="too few seeds")
+    fewest, reason = FEWEST_SEEDS, "too few seeds"
+    if statistic is not float:
+        fewest, reason = FEWEST_TO_RESAMPLE, f"too few seeds: {FEWEST_TO_RESAMPLE} are needed"
+    if seeds < fewest:
+        return Interval(value, np.nan, np.nan, seeds, reason=reason)
     if statistic is float:
         std = values.std(ddof=1)
         half = float(half_width(std, seeds))

@@ -162,7 +162,7 @@ def test_verdicts(numbers, above, below, verdict):
 @pytest.mark.parametrize(
     ("found", "reason"),
     [
-        (Interval(5, 3, 7, seeds=4, error=0.5), "too few seeds"),
+        (Interval(5, 3, 7, seeds=4, error=0.5), "too few seeds: 5 are needed"),
         (Interval(5, NAN, NAN, seeds=2, reason="too few seeds"), "too few seeds"),
         (Interval(5, NAN, NAN, seeds=12, reason="undefined for some resamples"), "undefined for some resamples"),
         (NOTHING, "not run"),

@@ -181,4 +181,4 @@ def test_words_carry_the_curves_own_numbers():
     assert flat == "test accuracy goes from 62.0% dense to 34.0% at 73.80% sparsity, without a valley"
     assert analysis.stays_below(sparsities, np.array([1, 0.8, 0.95, 0.5]), 0.9) == "from 73.8% sparsity on"
     assert analysis.stays_below(sparsities, np.array([0.5, 0.5, 0.5, 0.5]), 0.9) == "from 0.0% sparsity on"
-    assert analysis.stays_below(sparsities, np.array([1, 0.5, 0.5, 0.95]), 0.9) == "at no sparsity to the end"
+    assert analysis.stays_below(sparsities, np.array([1, 0.5, 0.5, 0.95]), 0.9) == "in no last stretch of rounds"

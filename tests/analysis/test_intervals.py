@@ -32,7 +32,7 @@ def test_the_interval_of_any_other_statistic_is_a_percentile_bootstrap_from_ten_
     assert found.error == pytest.approx(resampled.std(), rel=0.1)
     assert analysis.over_seeds(curves, np.max) == found
     few = analysis.over_seeds(curves[:9], np.max)
-    assert few.value == curves[:9].mean(0).max() and np.isnan(few.low) and few.reason == "too few seeds"
+    assert few.value == curves[:9].mean(0).max() and np.isnan(few.low) and few.reason == "too few seeds: 10 are needed"
 
 
 def test_a_resample_without_a_value_leaves_no_interval():

@@ -100,7 +100,10 @@ def test_one_seed_and_two_seeds_have_a_depth_without_an_interval():
     one, two = analysis.depth(a_table([dip])), analysis.depth(a_table([dip, np.add(dip, 0.1)]))
     assert one.value == pytest.approx(20) and two.value == pytest.approx(20)
     assert np.isnan([one.low, one.high, two.low, two.high]).all()
-    assert (one.reason, two.reason) == ("too few seeds", "too few seeds") and (one.seeds, two.seeds) == (1, 2)
+    assert (one.reason, two.reason) == ("too few seeds", "too few seeds") and (
+        one.seeds,
+        two.seeds,
+    ) == (1, 2)
 
 
 def test_a_curve_that_only_falls_has_depth_0_and_its_raw_depth_is_kept():

@@ -131,14 +131,13 @@ def test_stopped_at_any_step_a_training_ends_with_the_same_bits(
             assert not (root / run.key / PARTIAL).exists()
 
 
-def test_runs_that_wait_for_the_end_of_their_round_are_stored_with_those_in_training(
-    results: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_runs_that_wait_for_the_end_of_their_round_are_stored_with_those_in_training(results: Path) -> None:
     """In round 1 the pruned run is trained first, by sparse products, for 6 steps, and then the dense one."""
     runs = [THIN, THIN.vary(control="dense")]
-    with stopped_at(16) as taken:
-        monkeypatch.setattr("dsdlib.study.worker.EVERY", 120)
-        monkeypatch.setattr("dsdlib.study.worker.time.monotonic", lambda: 0 if len(taken) < 13 else 1000)
+    with stopped_at(16) as taken, pytest.MonkeyPatch.context() as patch:  # which ends before `stopped_at` does
+        patch.setattr("dsdlib.study.worker.EVERY", 120)
+        clock = SimpleNamespace(monotonic=lambda: 0 if len(taken) < 13 else 1000)
+        patch.setattr("dsdlib.study.worker.time", clock)
         sweep(runs, progress=False)
     assert taken[6] is not taken[12]
     epochs = [int(load_tensors(results / run.key / PARTIAL, run.key, "partial")["epoch"]) for run in runs]
