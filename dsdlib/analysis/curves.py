@@ -176,9 +176,10 @@ def amid(phases: Sequence[str], rounds: Sequence[int]) -> dict[str, int]:
 def best_epochs(history: pd.DataFrame, by: str) -> pd.DataFrame:
     """For each run and round of a ``history`` (`dsdlib.load_history`), the row of the epoch with the highest ``by``.
 
-    Of equal epochs it is the first.
+    Of equal epochs it is the first. A round without such a value, as a diverged one, has no row.
     """
-    return history.loc[history.groupby(["key", "round"])[by].idxmax()]
+    known = history.dropna(subset=by)
+    return known.loc[known.groupby(["key", "round"])[by].idxmax()]
 
 
 def climbs(paths: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:

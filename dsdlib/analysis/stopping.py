@@ -9,10 +9,8 @@ reading.
 import numpy as np
 import pandas as pd
 
-from dsdlib.analysis.curves import CLEAR, steps_a_round, valley
-from dsdlib.analysis.intervals import NOTHING, Interval, nothing, over_seeds
-from dsdlib.analysis.seeds import by_seed
-from dsdlib.analysis.valley_depth import NO_VALLEY, mean_valley, window
+from dsdlib.analysis.intervals import Interval, nothing, over_seeds
+from dsdlib.analysis.valley_depth import steps_from_bottom
 from dsdlib.config import ConfigError
 
 EARLY, ARMED, NEVER, ORACLE = "early stop", "entropy-armed stop", "no stop", "oracle"
@@ -71,24 +69,9 @@ def arming_round(entropy: np.ndarray, level: float) -> int | None:
 
 
 def arming_gap(table: pd.DataFrame, level: float) -> Interval:
-    """How many pruning steps of 20% lie between `arming_round` and the bottom of the valley, in mean curves.
-
-    The runs differ only in their seed, and the valley is that of the test curve. There is nothing to measure without a
-    clear valley, or if the mean entropy never falls below ``level``.
-    """
-    if table.empty:
-        return NOTHING
-    if mean_valley(table).depth <= CLEAR:
-        return NO_VALLEY
-    if arming_round(by_seed(table, "entropy").mean(0), level) is None:
-        return nothing("never armed")
-    width, steps = window(table), steps_a_round(sorted(table["sparsity"].unique()))
-
-    def gap(mean: np.ndarray) -> float:
-        armed, bottom = arming_round(mean[0], level), valley(mean[1], width).bottom
-        return np.nan if armed is None or bottom is None else steps * abs(armed - bottom)
-
-    return over_seeds(np.stack([by_seed(table, "entropy"), by_seed(table)], axis=1), gap)
+    """`steps_from_bottom` of `arming_round`, if the mean entropy falls below ``level``."""
+    found = steps_from_bottom(table, "entropy", lambda mean: arming_round(mean, level))
+    return nothing("never armed") if found.reason == "not measured" else found
 
 
 def taken(accuracy: np.ndarray, last: int, tolerance: float) -> int:
@@ -115,8 +98,8 @@ def outcomes(table: pd.DataFrame, tolerance: float, level: float, classes: int |
     of ``classes`` they are taken to be the true ones.
 
     A network without ReLU neurons has no entropy, and no row for the entropy-armed stop. A table that another program
-    wrote may lack the FLOPs. The oracle uses the test set:
-    it takes the sparsest round whose test accuracy is within ``tolerance`` of the best, and stops there.
+    wrote may lack the FLOPs. The oracle uses the test set: it takes the sparsest round whose test accuracy is within
+    ``tolerance`` of the best, and stops there.
     """
     rows = []
     for _, run in table.sort_values("round", kind="stable").groupby("key", sort=False):
@@ -124,7 +107,7 @@ def outcomes(table: pd.DataFrame, tolerance: float, level: float, classes: int |
         best = taken(test, len(test) - 1, tolerance)
         noisy = tolerance * (noise_factor(run["corrupted_fraction"].iloc[0], classes) if classes else 1)
         stops = {EARLY: early_stop(validation, noisy)}
-        if "entropy" in run:
+        if "entropy" in run and run["entropy"].notna().any():
             stops[ARMED] = entropy_armed_stop(validation, run["entropy"].to_numpy(), noisy, level)
         stops |= {NEVER: len(test) - 1, ORACLE: best}
         for rule, last in stops.items():

@@ -4,6 +4,7 @@ A table here is a tidy table with a row for each run and round. Depths are in po
 Intervals are 95% intervals over seeds.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -113,6 +114,8 @@ def earlier(one: pd.DataFrame, other: pd.DataFrame, place: str) -> Interval:
 
     Places are those of `places_by_seed`. There is nothing to measure unless both mean curves have a clear valley.
     """
+    if one.empty or other.empty:
+        return NOTHING
     if any(mean_valley(table).depth <= CLEAR for table in (one, other)):
         return NO_VALLEY
     one, other = with_shared_seeds(one, other)
@@ -163,10 +166,11 @@ def _valley_row(table: pd.DataFrame) -> dict[str, float | int | None]:
     return row | {"raw_depth": float(depths_by_seed(curves, window(table)).mean())}
 
 
-def turn_from_peak(table: pd.DataFrame, measure: str = "learning_distance") -> Interval:
-    """How many pruning steps of 20% lie between the bottom of the test curve's valley and the peak of a ``measure``.
+def steps_from_bottom(table: pd.DataFrame, measure: str, place: Callable[[np.ndarray], int | None]) -> Interval:
+    """How many pruning steps of 20% lie between the bottom of the test curve's valley and a ``place`` of a ``measure``.
 
-    Both are places in mean curves. There is nothing to measure unless the mean test curve has a clear valley.
+    Both are in mean curves, and ``place`` takes that of the measure, (rounds,). There is nothing to measure unless the
+    mean test curve has a clear valley.
     """
     if table.empty:
         return NOTHING
@@ -175,10 +179,15 @@ def turn_from_peak(table: pd.DataFrame, measure: str = "learning_distance") -> I
     width, a_round = window(table), steps_a_round(sorted(table["sparsity"].unique()))
 
     def steps(mean: np.ndarray) -> float:
-        bottom = valley(mean[0], width).bottom
-        return np.nan if bottom is None else a_round * abs(bottom - int(np.argmax(mean[1])))
+        bottom, at = valley(mean[0], width).bottom, place(mean[1])
+        return np.nan if bottom is None or at is None else a_round * abs(bottom - at)
 
     return over_seeds(np.stack([by_seed(table), by_seed(table, measure)], axis=1), steps)
+
+
+def turn_from_peak(table: pd.DataFrame, measure: str = "learning_distance") -> Interval:
+    """`steps_from_bottom` of the peak of a ``measure``."""
+    return steps_from_bottom(table, measure, lambda mean: int(np.argmax(mean)))
 
 
 def correlation_to_peak(table: pd.DataFrame, one: str, other: str) -> Interval:
@@ -186,6 +195,8 @@ def correlation_to_peak(table: pd.DataFrame, one: str, other: str) -> Interval:
 
     There is nothing to measure unless the mean test curve has a clear valley.
     """
+    if table.empty:
+        return NOTHING
     found = mean_valley(table)
     if found.depth <= CLEAR:
         return NO_VALLEY

@@ -25,7 +25,8 @@ BeforeStep = Callable[[Tensor], None]  # gets the weights (runs, parameters)
 # Gets the epoch, positions of runs, their forward pass, and the logits (runs, n, classes) and labels (runs, n) of the
 # epoch's batches; a batch's logits are those before its step.
 AfterEpoch = Callable[[int, list[int], Forward, Tensor, Tensor], None]
-# Gets positions of runs, and a function that returns their progress; it is the same after their last epoch.
+# Gets positions of runs, and a function that returns their progress. After their last epoch of the round it may
+# still be called, and returns the progress at that epoch's end.
 Checkpoint = Callable[[list[int], Callable[[], Progress]], None]
 
 

@@ -44,7 +44,11 @@ class TrainingData:
 
 @dataclass
 class Progress:
-    """Runs between two epochs of a round: all that their training needs to end with the same last bits."""
+    """Runs between two epochs of a round.
+
+    With ``buffers`` and ``layers``, which `dsdlib.engine.partial` adds, it is all that their training needs to end
+    with the same last bits.
+    """
 
     epoch: int  # the next one
     weights: Tensor  # (runs, parameters)

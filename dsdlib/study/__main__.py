@@ -10,10 +10,9 @@ from pathlib import Path
 import yaml
 
 from dsdlib.config import ConfigError
-from dsdlib.study.archive import FOLDER, Archive, packed, publish
-from dsdlib.study.declared import declared, pack
+from dsdlib.study.archive import FOLDER, packed, publish
+from dsdlib.study.declared import declared, finished, pack
 from dsdlib.study.interrupt import interruptible
-from dsdlib.study.provenance import PROJECT
 from dsdlib.study.repeat import published_run, repeat
 from dsdlib.study.store import Store, default_folder
 from dsdlib.study.sweep import sweep
@@ -90,8 +89,7 @@ def _publish(arguments: argparse.Namespace) -> int:
     file = _archive(arguments)
     if arguments.tables is None:
         store = Store(arguments.results)
-        finished = [config for config in store.configs() if store.complete(config)]
-        runs = {config: (store.rows(config), store.provenance(config)) for config in finished}
+        runs = finished(store, store.configs())
     else:
         runs = packed(arguments.tables)
     runs = {config: found for config, found in runs.items() if arguments.dataset in (None, config.dataset)}
@@ -103,7 +101,7 @@ def _publish(arguments: argparse.Namespace) -> int:
 def _repeat(arguments: argparse.Namespace) -> int:
     file = _archive(arguments)
     os.environ.pop("DSDLIB_FRESH", None)
-    archive = Archive([file.parent, PROJECT / "results" / FOLDER])
+    archive = Store().archive
     config = published_run(archive.configs(file.stem), arguments.key)
     rows = archive.rows(config)
     os.environ["DSDLIB_FRESH"] = "1"  # from here on the run is not read from the archive

@@ -14,15 +14,14 @@ from collections import Counter
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dsdlib.config import ConfigError, RunConfig
+from dsdlib.engine.rows import Row
 from dsdlib.study.files import write_whole
 
-Row = dict[str, Any]
 FOLDER = "published"
 
 

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dsdlib.engine.rows import Row
+
 if TYPE_CHECKING:
     from torch import Tensor
-
-Row = dict[str, Any]
 
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:

@@ -155,12 +155,18 @@ def _stored(
     return rows
 
 
-def _gathered(work: Callable[..., list[Row]], runs: Sequence[RunConfig], jobs: int, name: str, show: bool) -> Any:
-    """The rows of all runs as a table, in their order, measured by that many processes or by the named executor."""
-    bar = tqdm(total=len(runs), desc=name, file=sys.stdout, disable=not show, ncols=90, unit="run", mininterval=1)
-    executor, rows = resolve_executor(), {}
-    with bar, nullcontext(executor) if executor else local(min(worker_count(jobs), len(runs))) as chosen:
-        for (run,), found in dispatch(work, [[run] for run in dict.fromkeys(runs)], chosen):
+def _gathered(work: partial[list[Row]], runs: Sequence[RunConfig], jobs: int, name: str, show: bool) -> pd.DataFrame:
+    """The rows of all runs as a table, in their order, measured by that many processes or by the named executor.
+
+    ``work`` is `_stored` of all but the runs and the store.
+    """
+    store, file = Store(work.keywords["results"]), work.args[1]
+    rows = {run: found for run in runs if (found := store.measured(run, file))}
+    absent = [run for run in dict.fromkeys(runs) if run not in rows]
+    bar = tqdm(total=len(rows) + len(absent), initial=len(rows), desc=name, file=sys.stdout, disable=not show, ncols=90)
+    executor = resolve_executor() if absent else None
+    with bar, nullcontext(executor) if executor else local(min(worker_count(jobs), len(absent))) as chosen:
+        for (run,), found in dispatch(work, [[run] for run in absent], chosen):
             if isinstance(found, WorkerDied):
                 raise found
             rows[run] = found

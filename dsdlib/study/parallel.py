@@ -178,7 +178,7 @@ def dispatch(
     A stack whose process dies is tried again; if it dies again before another round is finished, by the count of
     ``rounds_done``, the stack is halved, and halved again. A single run whose process dies is yielded with a
     `WorkerDied`, while all others go on. Any other error of a stack is raised. Then, and at Ctrl-C, what is queued is
-    cancelled; executors of this package stop what they work on, too.
+    cancelled. The local processes and Slurm's jobs are stopped, too; Dask's tasks that have begun go on to their end.
     """
     if executor is None:
         yield from ((stack, _alone(work, stack)) for stack in stacks)

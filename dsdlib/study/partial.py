@@ -54,7 +54,7 @@ def load(
 
 
 def remove(place: Store, config: RunConfig) -> None:
-    """Remove a run's file, as its round is finished or begins anew. The caller holds the lock."""
+    """Remove a run's file, once its round is finished. The caller holds the lock."""
     (place.folder(config) / PARTIAL).unlink(missing_ok=True)
 
 

@@ -36,6 +36,7 @@ def rounds(stack: Stack) -> list[dict[str, Any]]:
             state = stack.rewind(stack.prune(state, round_), round_)
         parts = stack.network, state.weights, state.masks, stack.data
         state = replace(state, weights=train(*parts, stack.recipe(round_), stack.generators("order", round_)))
+        stack.dense = state if round_ == 0 else stack.dense  # where one-shot pruning begins
         measures = zip(stack.configs, measure(stack, state, round_), strict=True)
         rows += [{"seed": config.seed, **row} for config, row in measures]
     return rows
@@ -69,11 +70,10 @@ def train(
 
 def check(network: Network, data: TrainingData, recipe: Recipe) -> None:
     """Raise `ConfigError` that says what this program does not do."""
-    layers = list(network.module) if network.stackable else [network.module]
-    if not {type(layer) for layer in layers} <= {nn.Flatten, nn.Linear, nn.ReLU} or not all(
-        layer.bias is not None for layer in layers if isinstance(layer, nn.Linear)
-    ):
-        raise ConfigError("the JAX program takes linear layers with biases and ReLUs only")
+    layers = [layer for layer in network.module if not isinstance(layer, nn.Flatten)] if network.stackable else []
+    alternating = [nn.Linear, nn.ReLU] * (len(layers) // 2) + [nn.Linear]
+    if [type(layer) for layer in layers] != alternating or any(layer.bias is None for layer in layers[::2]):
+        raise ConfigError("the JAX program takes linear layers with biases, and a ReLU between any two")
     if data.teachers or recipe.augment or recipe.optimizer != "sgd" or recipe.first_step:
         raise ConfigError("the JAX program has no teachers, augmentation, Adam, or weight rewinding")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 import warnings
 from collections import defaultdict
 from collections.abc import Callable
@@ -96,6 +97,7 @@ def _halve(configs: list[RunConfig], error: BaseException, task: Task, store: St
     """Train the two halves of a stack for which the memory was too small."""
     if len(configs) == 1:
         raise ConfigError(f"run {configs[0].key}: the memory of {task.device} does not hold it ({error})") from error
+    traceback.clear_frames(error.__traceback__)  # which hold the stack in memory
     if torch.device(task.device).type == "cuda":
         torch.cuda.empty_cache()
     half = len(configs) // 2
@@ -123,7 +125,8 @@ def _train_group(group: Group, first: int, task: Task, store: Store, place: Stor
     with gentle_stop() as asked:
         recorder = _Recorder(stack, first, task.wanted, place, now, asked)
         for config, (_, history) in group.items():
-            recorder.histories.get(config, []).extend(history)
+            if config in recorder.histories:
+                recorder.histories[config] += history
         save_epoch = recorder.save_epoch if recorder.histories else None
         run_rounds(stack, state, first, recorder.save_round, save_epoch, recorder.checkpoint, partials)
 

@@ -411,3 +411,18 @@ def test_the_best_epoch_is_the_first_of_the_highest_in_each_round_of_each_run() 
     ]
     best = analysis.best_epochs(pd.DataFrame(rows), "validation_accuracy")
     assert best.set_index(["key", "round"])["epoch"].to_dict() == {("a", 0): 1, ("a", 1): 0, ("b", 0): 0, ("b", 1): 2}
+
+
+def test_runs_that_do_not_exist_are_not_taken_for_runs_without_a_valley():
+    table = a_table(0.9 - 0.01 * np.tile(np.arange(6), (10, 1)))
+    none = table[:0]
+    assert analysis.earlier(none, table, "bottom").reason == analysis.earlier(table, none, "bottom").reason == "not run"
+    assert analysis.correlation_to_peak(none, "test_accuracy", "train_accuracy").reason == "not run"
+
+
+def test_a_diverged_round_has_no_best_epoch():
+    history = pd.DataFrame(
+        {"key": "a", "round": [0, 0, 1], "epoch": [0, 1, 0], "validation_accuracy": [0.2, 0.4, np.nan]}
+    )
+    best = analysis.best_epochs(history, "validation_accuracy")
+    assert best[["round", "epoch"]].to_numpy().tolist() == [[0, 1]]

@@ -31,8 +31,9 @@ def test_it_trains_to_the_engines_weights(density, batch_size, one_thread) -> No
     torch.testing.assert_close(theirs, ours, atol=2e-5, rtol=1e-4)
 
 
-def test_it_goes_through_the_same_rounds(one_thread) -> None:
-    runs, ours = LENET.grid(seed=[3, 4]), []
+@pytest.mark.parametrize("schedule", ["iterative", "one_shot"])
+def test_it_goes_through_the_same_rounds(schedule, one_thread) -> None:
+    runs, ours = LENET.vary(schedule=schedule).grid(seed=[3, 4]), []
     stack = Stack(runs, CPU)
     run_rounds(stack, stack.fresh(), 0, lambda _, state, rows: ours.extend(rows))
     theirs = rival_jax.rounds(Stack(runs, CPU))
@@ -49,7 +50,10 @@ def test_it_goes_through_the_same_rounds(one_thread) -> None:
     [
         ({"optimizer": "adam"}, "no teachers, augmentation, Adam"),
         ({"retraining": "weight_rewinding", "rewind_iteration": 3}, "or weight rewinding"),
-        ({"model": "vgg_like", "model_args": {"depth": 1, "width": 2}}, "linear layers with biases and ReLUs only"),
+        (
+            {"model": "vgg_like", "model_args": {"depth": 1, "width": 2}},
+            "linear layers with biases, and a ReLU between any two",
+        ),
     ],
 )
 def test_it_refuses_what_it_would_compute_differently(changes, why) -> None:
