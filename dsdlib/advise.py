@@ -16,8 +16,7 @@ import yaml
 from dsdlib import plots
 from dsdlib.analysis.advice import Advice, advise
 from dsdlib.config import ConfigError, RunConfig
-from dsdlib.report.command import take_changes
-from dsdlib.report.parameters import read_yaml
+from dsdlib.report.command import changed, take_changes
 from dsdlib.study.sweep import sweep, with_best_epoch
 
 YOURS = "yours"
@@ -84,11 +83,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not arguments.figure.absolute().parent.is_dir():
             raise ConfigError(f"--figure {arguments.figure}: there is no such folder")
         found = _of_table(arguments) if arguments.table else _of_training(arguments)
+        print(found)
         plots.advice(found).figure.savefig(arguments.figure, dpi=150)
-    except (ValueError, yaml.YAMLError) as refusal:
+    except (ValueError, OSError, yaml.YAMLError) as refusal:
         print(f"advise: {refusal}", file=sys.stderr)
         return 2
-    print(f"{found}\n\nFigure: {arguments.figure}")
+    print(f"\nFigure: {arguments.figure}")
     return 0
 
 
@@ -104,11 +104,12 @@ def _of_table(arguments: argparse.Namespace) -> Advice:
 def _of_training(arguments: argparse.Namespace) -> Advice:
     if not (arguments.data and arguments.model):
         raise ConfigError("give a TABLE, or --data and --model to train with")
+    if odd := [f"--{name}" for name in ("other", "percent", "fractions") if getattr(arguments, name)]:
+        raise ConfigError(f"{', '.join(odd)}: only with a TABLE; --data and --model train the runs that are compared")
     if arguments.seeds < 1:
         raise ConfigError(f"--seeds {arguments.seeds}: at least 1")
     sys.path.insert(0, str(Path.cwd()))  # modules of your own are found in the current folder
-    changes = {name: read_yaml(value) for name, value in arguments.changes}
-    base = RunConfig(**{"dataset": arguments.data, "model": arguments.model, **changes})
+    base = RunConfig(**{"dataset": arguments.data, "model": arguments.model, **changed(arguments)})
     runs = variants(base, range(arguments.seeds), arguments.weight_decays, distil=base.teacher is None)
     tables = train(runs, jobs=arguments.jobs)
     return advise(tables.pop(YOURS), others=tables)

@@ -126,6 +126,10 @@ def test_variants_differ_in_one_thing():
         (["a.csv", "--other", "b.csv"], "--other b.csv: allowed: NAME=TABLE"),
         (["a.csv", "--figure", "nowhere/a.png"], "--figure nowhere/a.png: there is no such folder"),
         (["--data", "digits", "--model", "mlp", "--seeds", "0"], "--seeds 0: at least 1"),
+        (
+            ["--data", "digits", "--model", "mlp", "--other", "a=b.csv", "--fractions"],
+            "--other, --fractions: only",
+        ),
         (["--data", "digits", "--model", "mlp", "-p", "epoch", "3"], "did you mean 'epochs'"),
     ],
 )
@@ -143,6 +147,17 @@ def test_the_command_compares_tables(tmp_path, monkeypatch, capsys):
     table.assign(test_acc=table["test_acc"] - 0.05).to_csv("other.csv", index=False)
     assert main(["mine.parquet", "--other", "λ = 0.1=other.csv", "--figure", "mine.pdf"]) == 0
     assert "λ = 0.1: the valley" in capsys.readouterr().out and Path("mine.pdf").is_file()
+
+
+def test_the_advice_is_printed_even_if_its_figure_cannot_be_written(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    table = pd.DataFrame({"sparsity": [0, 0.5, 0.75], "test_accuracy": [0.9, 0.8, 0.7]})
+    table.to_csv("mine.csv", index=False)
+    (tmp_path / "folder.png").mkdir()
+    for figure in ("a.unknown", "folder.png"):
+        assert main(["mine.csv", "--figure", figure]) == 2
+        said = capsys.readouterr()
+        assert said.out.strip() == str(advise(table)).strip() and said.err.startswith("advise: ")
 
 
 def test_the_figure_shows_what_the_advice_says():

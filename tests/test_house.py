@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+import tomllib
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -87,3 +88,10 @@ def test_no_function_is_longer_than_40_lines_or_has_more_than_8_parameters(funct
     a = function.args
     parameters = [*a.posonlyargs, *a.args, *a.kwonlyargs, *filter(None, (a.vararg, a.kwarg))]
     assert len([p for p in parameters if p.arg not in ("self", "cls")]) <= 8
+
+
+def test_every_kind_of_file_in_the_package_is_installed():
+    project = tomllib.loads((HOME / "pyproject.toml").read_text())
+    files = [path for path in (HOME / "dsdlib").rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    kinds = {f"*{path.suffix}" for path in files} - {"*.py"}
+    assert kinds == set(project["tool"]["setuptools"]["package-data"]["*"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from html import escape
 from typing import Any
 
 import ipywidgets as w
@@ -83,7 +84,7 @@ class Explorer:
         """Draw the curve, and what is said of it."""
         self.shown = table = self.table()
         if table.empty:
-            self.title.value = f"<h2>{in_words(self.choice, AXES)}</h2>" + note("No round is finished yet.")
+            self.title.value = f"<h2>{escape(in_words(self.choice, AXES))}</h2>" + note("No round is finished yet.")
             return
         self.controls.offer(curves.measured(table))
         measure, x = self.controls.measure.value, self.controls.x.value
@@ -170,7 +171,7 @@ class Explorer:
         self.out.value = f"<p>{link} ({len(text.splitlines()) - 1} rows)</p>"
 
     def _code(self) -> None:
-        self.out.value = f"<pre tabindex='0' aria-label='Code'>{as_code(self.configs)}</pre>"
+        self.out.value = f"<pre tabindex='0' aria-label='Code'>{escape(as_code(self.configs))}</pre>"
 
     # Training -----------------------------------------------------------------------------------------------------
 

@@ -40,7 +40,7 @@ class Claims:
     """A list of claims. Choosing one calls ``on_choice`` with the choice that it is about."""
 
     def __init__(self, on_choice: Callable[[Choice], None]):
-        self.known: dict[tuple[Hashable, ...], list[dict[str, Any]]] = {}
+        self.known: dict[tuple[str, ...], list[dict[str, Any]]] = {}  # by the keys of the runs
         self.list = field(w.Select(rows=7, description="Claims about runs on these data, with this recipe"))
         self.box = w.VBox([self.list]).add_class("dsd-below")
         self._on_choice, self._quiet = on_choice, False
@@ -52,15 +52,15 @@ class Claims:
         alike.sort(key=lambda other: len(differing([other, choice])))
         axes, options = differing(alike), []
         for other in alike:
-            place = tuple(other.values())
-            if place not in self.known:
-                self.known[place] = judged(settings, runs, other)
-            for row in self.known[place]:
+            keys = tuple(settings.keys(other).values())
+            if keys not in self.known:
+                self.known[keys] = judged(settings, runs, other)
+            for row in self.known[keys]:
                 mark = f"{SHOWN} " if other == choice else ""
                 number = f"{row['verdict']}, {effect(row)}" if row["effect"] is not None else row["verdict"]
                 where = in_words(other, axes) or "these runs"
                 text = f"{mark}{number}. {where}: {row['statement']}"
-                options.append((text, (row["id"], place)))
+                options.append((text, (row["id"], tuple(other.values()))))
         self._quiet = True
         self.list.options = options
         self.list.value = None

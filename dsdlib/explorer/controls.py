@@ -54,10 +54,10 @@ class Controls:
         self._update()
         self.on_choice()
 
-    def reset(self, settings: Settings, choice: Choice | None = None) -> None:
+    def reset(self, settings: Settings, choice: Choice) -> None:
         """Take other settings, when runs have been added, and show a choice of them."""
         self.settings = settings
-        self.show(choice or self.choice)
+        self.show(choice)
 
     def offer(self, measures: list[str]) -> None:
         """Offer these measures for the vertical axis."""

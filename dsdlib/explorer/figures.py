@@ -127,11 +127,15 @@ class CurveFigure:
 class EpochFigure:
     """Accuracy after each epoch of a round: a star marks the best epoch by validation accuracy, a dot the last one."""
 
-    PARTS: ClassVar = {"train": (plots.TRAIN, "--"), "validation": (plots.INK, ":"), "test": (TEST, "-")}
+    PARTS: ClassVar = {
+        "train": plots.PARTS["train_accuracy"],
+        "validation": plots.VALIDATION,
+        "test": plots.PARTS["test_accuracy"],
+    }
 
     def __init__(self) -> None:
         self.figure, self.ax = _figure(5, 2.7, (0.13, 0.2, 0.84, 0.74))
-        self.lines = {part: self.ax.plot([], [], color=c, ls=ls, lw=1.6)[0] for part, (c, ls) in self.PARTS.items()}
+        self.lines = {p: self.ax.plot([], [], color=s.colour, ls=s.line, lw=1.6)[0] for p, s in self.PARTS.items()}
         (self.best,) = self.ax.plot([], [], "*", color=TEST, ms=12, mec="white", zorder=5)
         (self.last,) = self.ax.plot([], [], "o", color=TEST, ms=7, mec="white", zorder=5)
         self.ax.set_xlabel("Epoch")

@@ -98,7 +98,7 @@ class TrainingForm:
         self.start.disabled, self.stop.disabled = True, False
         self.poll()
         try:
-            asyncio.get_running_loop().create_task(self._watch())
+            self.watching = asyncio.get_running_loop().create_task(self._watch())  # else it may be collected
         except RuntimeError:  # there is no event loop: whoever runs this calls `poll`
             return
 

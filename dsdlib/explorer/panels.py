@@ -29,7 +29,7 @@ class Panels:
 
     def show(self, config: RunConfig, table: pd.DataFrame, cursor: int) -> None:
         """Show a run, whose rows are in ``table``, in the stored round nearest to the ``cursor``."""
-        round_ = pictures.nearest(pictures.rounds_with_weights(self.store, config), cursor)
+        round_ = pictures.nearest(self.store.rounds_kept(config), cursor)
         self.images.value = self._stored(lambda: self._images(config, round_, cursor), round_)
         self.mask.value = self._stored(lambda: mask_picture(pictures.first_mask(self.store, config, round_)), round_)
         self.epochs.value = self._epochs(config, table, cursor)
@@ -60,11 +60,11 @@ class Panels:
         if pd.notna(row.get("best_epoch")):
             best = f"{row['best_epoch_test_accuracy']:.1%} after epoch {row['best_epoch'] + 1:.0f}"
             said += f", and {best}, the best by validation"
-        history = pictures.history(self.store, config)
+        history = pd.DataFrame(self.store.history(config))
         if history.empty:
             return note(f"{said}. The other epochs were not stored. {KEEP}")
         self.figure.draw(history[history["round"] == cursor])
-        colours = {part: colour for part, (colour, _) in EpochFigure.PARTS.items()}
+        colours = {part: style.colour for part, style in EpochFigure.PARTS.items()}
         return (
             legend(colours, "★ best by validation, ● last")
             + picture(svg(self.figure.figure), f"Accuracy after each epoch. {said}.")

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-import pandas as pd
 import torch
 
 from dsdlib.config import RunConfig
@@ -30,7 +29,6 @@ class WrongLabels:
     """
 
     dataset: Dataset
-    round: int
     rows: np.ndarray
     given: np.ndarray
     true: np.ndarray
@@ -49,11 +47,6 @@ def nearest(rounds: Iterable[int], cursor: int) -> int | None:
     return min(sorted(rounds), key=lambda round_: abs(round_ - cursor), default=None)
 
 
-def rounds_with_weights(store: Store, config: RunConfig) -> list[int]:
-    """The rounds of a run whose weights are stored, in ascending order."""
-    return sorted(what for what in store.kept(config) if isinstance(what, int))
-
-
 @lru_cache(maxsize=64)
 def wrong_labels(store: Store, config: RunConfig, round_: int) -> WrongLabels | None:
     """The first `JUDGED` training images with wrong labels and their predictions; None if no label is wrong.
@@ -69,7 +62,7 @@ def wrong_labels(store: Store, config: RunConfig, round_: int) -> WrongLabels | 
     with torch.no_grad():
         predicted = load_model(config, round_, store.root)(dataset.train_x[rows]).argmax(1)
     numbers = (rows, labels.train_labels[chosen], dataset.train_y[rows], predicted)
-    return WrongLabels(dataset, round_, *(tensor.numpy() for tensor in numbers))
+    return WrongLabels(dataset, *(tensor.numpy() for tensor in numbers))
 
 
 @lru_cache(maxsize=8)
@@ -92,9 +85,3 @@ def first_mask(store: Store, config: RunConfig, round_: int) -> np.ndarray:
     if math.prod(shape) != len(left) or len(shape) < 2:
         return left.view(1, -1).numpy()
     return left.view(-1, *shape[-2:]).sum(0).numpy()
-
-
-@lru_cache(maxsize=16)
-def history(store: Store, config: RunConfig) -> pd.DataFrame:
-    """The measures after every epoch of a run; an empty table if they were not kept."""
-    return pd.DataFrame(store.history(config))

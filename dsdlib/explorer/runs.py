@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from dsdlib.config import RunConfig
 from dsdlib.study.archive import published_in
+from dsdlib.study.damage import read_config
 from dsdlib.study.files import write_whole
 from dsdlib.study.store import CONFIG, ROUNDS, Store
 
@@ -101,11 +102,8 @@ def _configs_in(file: Path) -> list[RunConfig]:
     """The configurations of the runs in a file: one if it is a run's own, many if it is of the archive."""
     if file.name != ROUNDS:
         return published_in(file)
-    try:
-        config = RunConfig(**json.loads((file.parent / CONFIG).read_text()))
-    except (OSError, ValueError):
-        return []
-    return [config] if config.key == file.parent.name else []
+    config = read_config(file.parent / CONFIG)
+    return [] if config is None else [config]
 
 
 def _write_cache(file: Path, runs: Runs) -> None:

@@ -24,11 +24,11 @@ from dsdlib.study.sweep import sweep
 class Training:
     """A sweep of ``runs`` into a store, in a process of its own. It begins when the object is made."""
 
-    def __init__(self, runs: list[RunConfig], store: Store, keep: Iterable[int | str] = (), jobs: int = 1):
+    def __init__(self, runs: list[RunConfig], store: Store, keep: Iterable[int | str] = ()):
         self.runs, self.store, self.stopped = runs, store, False
         self.errors = tempfile.TemporaryFile()  # noqa: SIM115 (the process writes to it until it ends)
         task = {"runs": [run.model_dump(mode="json", exclude_defaults=True) for run in runs]}
-        task |= {"results": str(store.root), "keep": list(keep), "jobs": jobs}
+        task |= {"results": str(store.root), "keep": list(keep)}
         self.process = subprocess.Popen(
             [sys.executable, "-m", __name__],
             stdin=subprocess.PIPE,
@@ -86,7 +86,7 @@ def main() -> None:
     """Sweep what standard input describes."""
     task = json.load(sys.stdin)
     runs = [RunConfig(**fields) for fields in task["runs"]]
-    sweep(runs, results=Path(task["results"]), keep=task["keep"], jobs=task["jobs"], progress=False)
+    sweep(runs, results=Path(task["results"]), keep=task["keep"], progress=False)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from dsdlib.plots.data import drawn
 from dsdlib.plots.forest import forest, forests
 from dsdlib.plots.lines import against, lines, mark_width, timings, widths
 from dsdlib.plots.panels import panels
-from dsdlib.plots.series import MEMORISED, PARTS, SERIES, series_style, series_styles, shades
+from dsdlib.plots.series import MEMORISED, PARTS, SERIES, VALIDATION, series_style, series_styles, shades
 from dsdlib.plots.stops import stops, stops_beside
 from dsdlib.plots.style import INK, MUTED, PALETTE, PHASE_COLOURS, TEST, TRAIN, set_theme
 from dsdlib.plots.theory import advantages, agreement, risks
@@ -28,6 +28,7 @@ __all__ = [
     "SERIES",
     "TEST",
     "TRAIN",
+    "VALIDATION",
     "advantages",
     "advice",
     "against",

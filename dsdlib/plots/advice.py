@@ -6,13 +6,13 @@ from dsdlib.analysis.advice import Advice
 from dsdlib.analysis.curves import CLEAR
 from dsdlib.analysis.seeds import by_seed
 from dsdlib.plots.curves import mark, parts, shade_phases
-from dsdlib.plots.series import DASHED, DOTTED, SeriesStyle
-from dsdlib.plots.style import INK, MUTED, TEST, TRAIN
+from dsdlib.plots.series import DOTTED, PARTS, VALIDATION
+from dsdlib.plots.style import INK
 
 ACCURACIES = {
-    "test_accuracy": SeriesStyle("Test", TEST),
-    "validation_accuracy": SeriesStyle("Validation", MUTED, DOTTED),
-    "train_accuracy": SeriesStyle("Train", TRAIN, DASHED),
+    "test_accuracy": PARTS["test_accuracy"],
+    "validation_accuracy": VALIDATION,
+    "train_accuracy": PARTS["train_accuracy"]._replace(label="Train"),
 }
 
 

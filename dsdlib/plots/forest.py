@@ -8,16 +8,17 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from dsdlib.analysis.claims import ABSENT, CONTRADICTED, NOTHING_TO_JUDGE, SUPPORTED, UNDECIDED
 from dsdlib.plots.axes import axes
 from dsdlib.plots.data import record
 from dsdlib.plots.style import GREEN, GREY, MUTED, ORANGE, VERMILION
 
 VERDICT_STYLES = {
-    "supported": (GREEN, "o"),
-    "does not hold here": (VERMILION, "X"),
-    "contradicted": (VERMILION, "X"),
-    "undecided": (ORANGE, "D"),
-    "nothing to judge": (GREY, "."),
+    SUPPORTED: (GREEN, "o"),
+    ABSENT: (VERMILION, "X"),
+    CONTRADICTED: (VERMILION, "X"),
+    UNDECIDED: (ORANGE, "D"),
+    NOTHING_TO_JUDGE: (GREY, "."),
 }
 
 

@@ -13,6 +13,7 @@ from dsdlib.plots.style import (
     GREEN,
     GREY,
     INK,
+    MUTED,
     ORANGE,
     PALETTE,
     PEACH,
@@ -86,6 +87,7 @@ PARTS = {
     "test_accuracy": SeriesStyle("Test", TEST, SOLID),
     "train_accuracy": SeriesStyle("Train (noisy labels)", TRAIN, DASHED),
 }
+VALIDATION = SeriesStyle("Validation", MUTED, DOTTED)
 MEMORISED = {
     "train_accuracy_clean": SeriesStyle("Clean labels, learned", TRAIN, SOLID),
     "train_accuracy_corrupted": SeriesStyle("Corrupted labels, memorised", TEST, DASHED),

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -19,6 +20,11 @@ def take_changes(parser: argparse.ArgumentParser) -> None:
     told = "a value of your own for a parameter or a field of the recipe, as YAML: -p noise_rates '[0.0, 0.4]'"
     pair = {"nargs": 2, "metavar": ("NAME", "VALUE")}
     parser.add_argument("-p", action="append", default=[], dest="changes", help=told, **pair)
+
+
+def changed(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The values that -p gave, by their names. Raises ValueError and `yaml.YAMLError` for what is not YAML."""
+    return {name: read_yaml(value) for name, value in arguments.changes}
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -52,7 +58,7 @@ def main(argv: Sequence[str] | None = None, root: Path | None = None) -> int:
         if arguments.output is not None and arguments.output.exists() and not arguments.output.is_dir():
             raise ValueError(f"--output {arguments.output}: is a file; allowed: a folder")
         check_executor()
-        changes = {name: read_yaml(value) for name, value in arguments.changes}
+        changes = changed(arguments)
         plans = {profile: read_profile(root, profile, arguments.only, changes) for profile in arguments.profile}
     except (ValueError, SyntaxError, yaml.YAMLError) as refusal:
         print(f"report: {refusal}", file=sys.stderr)
@@ -80,9 +86,11 @@ def main(argv: Sequence[str] | None = None, root: Path | None = None) -> int:
 
 def _finished_rounds(reports: Path) -> Path:
     """Write the finished rounds of all runs in the store as a table."""
+    from dsdlib.study.files import write_whole
     from dsdlib.study.store import Store
 
     store, file = Store(), reports / "finished_rounds.csv"
     reports.mkdir(parents=True, exist_ok=True)
-    store.table(store.configs()).to_csv(file, index=False)
+    table = store.table(store.configs())
+    write_whole(file, lambda draft: table.to_csv(draft, index=False))
     return file

@@ -51,7 +51,6 @@ def describe(name: str, notebook: nbformat.NotebookNode) -> dict[str, Any]:
     drawn = figures(name, notebook)
     return {
         "name": name,
-        "state": "finished",
         "chapter": notebook.metadata.get("dsdlib", {}).get("chapter", "More"),
         "title": own_title or name,
         "question": question,

@@ -6,6 +6,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -31,8 +32,8 @@ logging.getLogger("papermill").setLevel(logging.ERROR)
 class Output:
     """A stream for what a notebook prints, which goes to the report's bar line by line."""
 
-    def __init__(self, section: str, progress: ReportProgress):
-        self.section, self.progress, self.stopped = section, progress, False
+    def __init__(self, section: str, progress: ReportProgress, stopped: threading.Event):
+        self.section, self.progress, self.stopped = section, progress, stopped
 
     def write(self, text: str) -> None:
         self.progress.note(self.section, text)
@@ -44,7 +45,7 @@ class Output:
 def execute(notebook: Path, parameters: dict[str, Any], folder: Path, out: Output) -> str | None:
     """Run a notebook and write it to ``folder``, in place of an earlier one if it succeeds. Returns what went wrong, or
     None."""
-    if out.stopped:
+    if out.stopped.is_set():
         return "stopped"
     out.progress.start(out.section)
     failed = folder / f"{notebook.stem}.failed.ipynb"
@@ -56,7 +57,7 @@ def execute(notebook: Path, parameters: dict[str, Any], folder: Path, out: Outpu
         try:
             papermill.execute_notebook(notebook, draft, parameters, **live, **kernel)
         except (PapermillExecutionError, DeadKernelError) as error:
-            if out.stopped:  # another notebook failed, or the user pressed Ctrl-C
+            if out.stopped.is_set():  # another notebook failed, or the user pressed Ctrl-C
                 return "stopped"
             draft.replace(failed)
             name = getattr(error, "ename", type(error).__name__)
@@ -90,11 +91,13 @@ def execute_all(
     remove_abandoned(folder)
     paths = {name: root / "notebooks" / f"{name}.ipynb" for name in plan}
     beside = [name for name in plan if not alone(paths[name])]
-    progress = ReportProgress(list(plan), last_durations(folder))
+    progress = ReportProgress(list(plan), last_durations(folder), sys.stdout)
 
     def run(names: list[str], at_once: int) -> bool:
-        work = {name: partial(execute, paths[name], plan[name], folder, Output(name, progress)) for name in names}
-        with share_of_the_cores(at_once), _started(work, at_once) as jobs:
+        stopped = threading.Event()
+        outs = {name: Output(name, progress, stopped) for name in names}
+        work = {name: partial(execute, paths[name], plan[name], folder, outs[name]) for name in names}
+        with share_of_the_cores(at_once), _started(work, at_once, stopped) as jobs:
             left = set(jobs)
             while left:
                 done, left = wait(left, timeout=1, return_when=FIRST_COMPLETED)
@@ -112,10 +115,13 @@ def execute_all(
 
 
 @contextmanager
-def _started(work: Mapping[str, partial[str | None]], at_once: int) -> Iterator[dict[Future, str]]:
+def _started(
+    work: Mapping[str, Callable[[], str | None]], at_once: int, stopped: threading.Event
+) -> Iterator[dict[Future, str]]:
     """Run calls of `execute` in threads. Yields the jobs and the name of each.
 
-    After a failure or an interruption none of them keeps running; finished rounds and epochs are in the store.
+    After a failure or an interruption ``stopped`` is set and none of them keeps running; finished rounds
+    and epochs are in the store.
     """
     others = set(psutil.Process().children(recursive=True))
     with ThreadPoolExecutor(at_once) as pool:
@@ -123,8 +129,7 @@ def _started(work: Mapping[str, partial[str | None]], at_once: int) -> Iterator[
         try:
             yield jobs
         finally:
-            for call in work.values():
-                call.args[-1].stopped = True
+            stopped.set()
             pool.shutdown(wait=False, cancel_futures=True)
             _stop(jobs, others)
 

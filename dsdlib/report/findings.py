@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Any
 
-from dsdlib.analysis.claims import NOTHING_TO_JUDGE, VERDICTS, decided, effect, wrong_by_chance
+from dsdlib.analysis.claims import ABSENT, CONTRADICTED, NOTHING_TO_JUDGE, VERDICTS, decided, effect, wrong_by_chance
 
 MIXED = "mixed"
 Found = dict[str, Any]  # a row of `dsdlib.analysis.claims.judge`
@@ -59,7 +59,7 @@ def by_paper(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     for paper in dict.fromkeys(row["paper"] for row in rows):
         own = [row for row in rows if row["paper"] == paper]
         counts = Counter(row["status"] for row in own)
-        fails = [row for row in own if row["status"] in (VERDICTS[1], VERDICTS[2])]
+        fails = [row for row in own if row["status"] in (ABSENT, CONTRADICTED)]
         order = (*VERDICTS[:3], MIXED, *VERDICTS[3:])
         found[paper] = {"count": len(own), "words": count_words(counts, order), "fails": fails}
     return found

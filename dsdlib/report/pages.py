@@ -91,22 +91,21 @@ def render(folder: Path, pending: Mapping[str, str] | None = None, pages: Sequen
         notebook = report["notebooks"][section["name"]]
         resources = {"profile": report["profile"], "section": section, "previous": before, "next": after}
         resources["shown"] = shown_cells(notebook)
-        _write(folder / f"{section['name']}.html", exporter.from_notebook_node(notebook, resources)[0])
+        _write(folder / f"{section['name']}.html", exporter.from_notebook_node(notebook, resources)[0].encode())
         _write_figures(folder, section)
     _write_index(exporter.environment, folder, [report], pending or {})
     return folder / "index.html"
 
 
 def render_all(reports: Path) -> Path | None:
-    """Render the page above all profiles that have a folder in ``reports``.
+    """Render the page above all profiles that have a page in ``reports``.
 
     Those with the most verdicts in a paper's own setting come first, then those with the most verdicts.
 
     Returns its path, or None if there is no report.
     """
-    found = [
-        read_report(folder) | {"base": f"{folder.name}/"} for folder in sorted(reports.iterdir()) if folder.is_dir()
-    ]
+    folders = sorted(page.parent for page in reports.glob("*/index.html"))
+    found = [read_report(folder) | {"base": f"{folder.name}/"} for folder in folders]
     found = sorted((r for r in found if r["sections"]), key=_weight, reverse=True)
     if not found:
         return None
@@ -137,12 +136,12 @@ def _write_index(
         "pending": pending,
         "profile": reports[0]["profile"] if len(reports) == 1 else None,
     }
-    _write(folder / "index.html", templates.get_template("index.html.j2").render(**context))
+    _write(folder / "index.html", templates.get_template("index.html.j2").render(**context).encode())
 
 
 def _made(sections: Sequence[dict[str, Any]], kind: str) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
-    """`findings.common_and_own` of the sections' provenance or recipes, by the sections' titles."""
-    return findings.common_and_own({section["title"]: section[kind] for section in sections if section[kind]})
+    """`findings.common_and_own` of the sections' provenance or recipes, by the sections' names."""
+    return findings.common_and_own({section["name"]: section[kind] for section in sections if section[kind]})
 
 
 def _forest(folder: Path, reports: Sequence[dict[str, Any]]) -> str:
@@ -166,14 +165,16 @@ def _forest(folder: Path, reports: Sequence[dict[str, Any]]) -> str:
 def _write_figures(folder: Path, section: dict[str, Any]) -> None:
     """The files of a section's figures in the folder ``data``: each as an image, and its data as CSV."""
     (folder / "data").mkdir(exist_ok=True)
-    for old in (folder / "data").glob(f"{section['name']}-*"):
-        old.unlink()
+    files = {}
     for figure in section["figures"]:
-        encoded = figure["source"].partition("base64,")[2]
-        (folder / figure["image"]).write_bytes(base64.b64decode(encoded))
+        files[folder / figure["image"]] = base64.b64decode(figure["source"].partition("base64,")[2])
         if figure["csv"]:
-            (folder / figure["csv"]).write_text(figure["data"], encoding="utf-8")
+            files[folder / figure["csv"]] = figure["data"].encode()
+    for file, content in files.items():
+        _write(file, content)
+    for old in set((folder / "data").glob(f"{section['name']}-*")) - files.keys():
+        old.unlink()
 
 
-def _write(path: Path, page: str) -> None:
-    write_whole(path, lambda draft: draft.write_text(page, encoding="utf-8"))
+def _write(path: Path, content: bytes) -> None:
+    write_whole(path, lambda draft: draft.write_bytes(content))

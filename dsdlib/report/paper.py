@@ -19,7 +19,7 @@ from dsdlib.config import ConfigError, RunConfig
 from dsdlib.engine.device import resolve_device, resolve_engine
 from dsdlib.engine.stack import Stack
 from dsdlib.report import command, execute, pages
-from dsdlib.report.parameters import notebook_parameters, project_root, read_profile, read_yaml
+from dsdlib.report.parameters import notebook_parameters, project_root, read_profile
 from dsdlib.study import performance
 from dsdlib.study.files import write_whole
 from dsdlib.study.provenance import describe_machine
@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None, root: Path | None = None) -> int:
     command.take_changes(parser)
     arguments, start = parser.parse_args(argv), time.monotonic()
     try:
-        changes = {name: read_yaml(value) for name, value in arguments.changes}
+        changes = command.changed(arguments)
         root = root or project_root()
         read_profile(root, arguments.profile, changes=changes)  # refuses a change that no notebook takes
         device = resolve_device("auto")

@@ -2,7 +2,6 @@
 
 import json
 import re
-import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -31,7 +30,7 @@ class ReportProgress:
     long the finished share has taken. ``note`` and ``finish`` may be called from several threads.
     """
 
-    def __init__(self, sections: list[str], earlier: Mapping[str, float], out: TextIO = sys.stdout):
+    def __init__(self, sections: list[str], earlier: Mapping[str, float], out: TextIO):
         known = [earlier[name] for name in sections if name in earlier]
         usual = sum(known) / len(known) if known else 1.0
         self.weights = {name: earlier.get(name, usual) for name in sections}

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import glob
+import json
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from dsdlib.config import ConfigError
+from dsdlib.config import ConfigError, RunConfig
 from dsdlib.study.files import Damage
 from dsdlib.study.locks import hold
 
 T = TypeVar("T")
+
+
+def read_config(file: Path) -> RunConfig | None:
+    """The configuration of a run, from its folder's file; None if it cannot be read or has another key.
+
+    That is so if it is damaged, and if another version of this package wrote it.
+    """
+    try:
+        config = RunConfig(**json.loads(file.read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+    return config if config.key == file.parent.name else None
 
 
 def unless_damaged(root: Path, key: str, read: Callable[[], T], otherwise: T, file: str = "") -> T:

@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from dsdlib.config import ConfigError, RunConfig
 from dsdlib.engine.rows import mark_diverged
 from dsdlib.study.archive import FOLDER, Archive
-from dsdlib.study.damage import unless_damaged
+from dsdlib.study.damage import read_config, unless_damaged
 from dsdlib.study.files import Damage, Row, load_tensors, read_rows, read_whole, save_tensors, write_rows, write_whole
 from dsdlib.study.locks import hold
 from dsdlib.study.provenance import PROJECT, parse_provenance
@@ -126,10 +126,9 @@ class Store:
         return mark_diverged(rows)
 
     def configs(self) -> list[RunConfig]:
-        """The configurations of all runs that have a folder."""
-        files = sorted(self.root.glob(f"*/{CONFIG}"))
-        runs = [RunConfig(**json.loads(file.read_text())) for file in files if "." not in file.parent.name]
-        return [run for run in runs if self.folder(run).is_dir()]
+        """The configurations of all runs that have a folder, less those that `read_config` cannot read."""
+        found = map(read_config, sorted(self.root.glob(f"*/{CONFIG}")))
+        return [config for config in found if config is not None]
 
     def complete(self, config: RunConfig) -> bool:
         """Whether all rounds are finished."""
@@ -147,11 +146,12 @@ class Store:
         """
         path = self.tensor_file(config, round_)
         if not path.exists():
-            kept = sorted(self._rounds_kept(config))
+            kept = sorted(self.rounds_kept(config))
             raise FileNotFoundError(f"round {round_} of run {config.key}: weights are kept of rounds {kept}")
         return load_tensors(path, config.key, round_)
 
-    def _rounds_kept(self, config: RunConfig) -> set[int]:
+    def rounds_kept(self, config: RunConfig) -> set[int]:
+        """The rounds whose weights are stored."""
         names = (WEIGHTS.fullmatch(file.name) for file in self.folder(config).glob("round_*.safetensors"))
         return {int(name[1]) for name in names if name}
 
@@ -163,7 +163,7 @@ class Store:
         files = [self.tensor_file(config, r) for r in rounds] + [self.folder(config) / REWIND] * rewinds
 
         def check() -> bool:
-            stored = {self.tensor_file(config, round_): round_ for round_ in self._rounds_kept(config)}
+            stored = {self.tensor_file(config, round_): round_ for round_ in self.rounds_kept(config)}
             for file, round_ in (stored | {self.folder(config) / REWIND: "rewind"}).items():
                 with suppress(FileNotFoundError):  # no rewinding point, or another process has just removed the file
                     load_tensors(file, config.key, round_)
@@ -187,7 +187,7 @@ class Store:
 
     def kept(self, config: RunConfig) -> set[int | str]:
         """What is stored of a run besides its table: rounds whose weights are kept, and ``history``."""
-        return self._rounds_kept(config) | ({"history"} if self.history(config) else set())
+        return self.rounds_kept(config) | ({"history"} if self.history(config) else set())
 
     def measured(self, config: RunConfig, name: str) -> list[Row]:
         """Rows that `save_measured` stored; none if there are none. A damaged file is set aside with a warning."""
@@ -252,7 +252,7 @@ class Store:
         write_rows(folder / ROUNDS, [{**columns, **row} for row in rows])
         if history is not None and last == 0:  # until now the table of an earlier training may have had more rounds
             self.save_measured(config, "history", history)
-        for round_ in self._rounds_kept(config) - keep - {0, last, best_round(rows)}:
+        for round_ in self.rounds_kept(config) - keep - {0, last, best_round(rows)}:
             self.tensor_file(config, round_).unlink()
 
     def save_rewind_point(self, config: RunConfig, tensors: dict[str, Tensor]) -> None:

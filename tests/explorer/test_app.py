@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
 
-from dsdlib import RunConfig, analysis
+from dsdlib import RunConfig, analysis, sweep
 from dsdlib.explorer import Explorer, explore
 from dsdlib.explorer.code import as_code
 from dsdlib.explorer.curves import published_points
@@ -135,10 +135,8 @@ def test_phases_are_shaded_as_analysis_says(explorer: Explorer, base: RunConfig)
     sparsities = sorted(explorer.shown["sparsity"].unique())
     for phase in shown:
         band = explorer.figure.bands[phase]
-        inside = {
-            p for s, p in zip(sparsities, phases, strict=True) if band.get_x() < s < band.get_x() + band.get_width()
-        }
-        assert inside <= {phase}
+        left, right = band.get_x() - 1e-9, band.get_x() + band.get_width() + 1e-9
+        assert {p for s, p in zip(sparsities, phases, strict=True) if left <= s <= right} == {phase}
 
 
 def test_pinned_curves_stay_and_what_differs_is_named(explorer: Explorer, store: Store, base: RunConfig) -> None:
@@ -193,6 +191,15 @@ def test_choosing_a_claim_shows_its_runs(explorer: Explorer, base: RunConfig) ->
     explorer.claims.list.value = value
     assert {c.noise_rate for c in explorer.configs} == {0.0} and explorer.controls.slide["noise_rate"].value == 0.0
     assert explorer.claims.list.options[0][1] == value and explorer.claims.list.options[0][0].startswith("●")
+
+
+def test_a_claim_is_judged_anew_when_seeds_are_added(explorer: Explorer, store: Store, base: RunConfig) -> None:
+    show_plain(explorer, base)
+    assert "nothing to judge" in explorer.claims.list.options[0][0]
+    runs = base.vary(noise_rate=0.2).grid(seed=range(5))
+    sweep(runs, results=store.root, progress=False)
+    explorer._trained(runs)
+    assert "nothing to judge" not in explorer.claims.list.options[0][0]
 
 
 def test_advice_is_given_when_it_is_unfolded(explorer: Explorer, base: RunConfig) -> None:

@@ -11,7 +11,7 @@ from dsdlib import RunConfig, load_model, sweep
 from dsdlib.data import load
 from dsdlib.explorer import Explorer
 from dsdlib.explorer.html import COLOURS, thumbnails
-from dsdlib.explorer.pictures import JUDGED, first_mask, nearest, rounds_with_weights, wrong_labels
+from dsdlib.explorer.pictures import JUDGED, first_mask, nearest, wrong_labels
 from dsdlib.explorer.settings import describe
 from dsdlib.noise import labels_for
 from dsdlib.study.store import Store
@@ -67,7 +67,7 @@ def test_the_nearest_stored_round_is_taken(cursor: int, round_: int) -> None:
 def test_the_panels_say_which_round_they_show(explorer: Explorer, store: Store, noisy: RunConfig) -> None:
     for file in store.folder(noisy).glob("round_00[123].safetensors"):
         file.unlink()
-    assert rounds_with_weights(store, noisy) == [0, 4]
+    assert store.rounds_kept(noisy) == {0, 4}
     explorer.controls.show(describe(noisy))
     explorer.cursor.value = 4
     assert "weights of round 4." in explorer.panels.images.value
@@ -87,7 +87,16 @@ def test_the_epochs_are_those_of_the_round_with_last_and_best_marked(explorer: E
     assert [*figure.last.get_xdata(), *figure.last.get_ydata()] == [2, rows[-1]["test_accuracy"]]
 
 
-def test_what_is_missing_is_said(explorer: Explorer, base: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_epochs_that_are_stored_later_are_shown(explorer: Explorer, base: RunConfig) -> None:
+    run = base.vary(noise_rate=0.5)
+    explorer.controls.show(describe(run))
+    assert "The other epochs were not stored" in explorer.panels.epochs.value
+    sweep(run, keep=["history"], results=explorer.store.root, progress=False)
+    explorer.move()
+    assert "best by validation" in explorer.panels.epochs.value and "not stored" not in explorer.panels.epochs.value
+
+
+def test_what_is_missing_is_said(explorer: Explorer, base: RunConfig) -> None:
     explorer.controls.show(describe(base.vary(noise_rate=0.5)))
     assert "The other epochs were not stored" in explorer.panels.epochs.value
     for file in explorer.store.root.glob("*/*.safetensors"):
