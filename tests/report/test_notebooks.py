@@ -182,12 +182,9 @@ def test_a_profile_gives_a_notebook_valid_values(profile: Path, notebook: Path) 
 
 @every_notebook
 def test_the_quick_profile_runs_what_the_notebook_runs_by_itself(notebook: Path) -> None:
-    """Its files repeat the notebook's own values, to copy and change; the recipe is the same run. To save time, some
-    sections prune two steps in one."""
+    """Its files repeat the notebook's own values, to copy and change; the recipe is the same run."""
     quick, own = ROOT / "parameters" / "quick", defaults(notebook)
     given = read_yaml(quick, notebook)
-    if given.get("own_recipe") == {"amount": 0.36, "rounds": 14}:
-        del given["own_recipe"]
     assert own | given == own
     if "recipe" in own:
         recipe = yaml.safe_load((quick / "recipe.yaml").read_text())["recipe"]
