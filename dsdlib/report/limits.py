@@ -46,14 +46,17 @@ AT_LEAST_ONE, POSITIVE, SHARE = (Ge(1),), (Gt(0),), (Gt(0), Le(1))
 LIMITS: dict[str, tuple[Any, ...]] = {
     **dict.fromkeys(["noise_rates", "kinds_rate"], _of("noise_rate")),
     **dict.fromkeys(["weight_decays", "teacher_weight_decays", "other_weight_decays"], _of("weight_decay")),
-    **dict.fromkeys(["seeds", "more_seeds", "other_seeds", "compare_seeds", "control_seeds", "draws"], _of("seed")),
+    **dict.fromkeys(
+        ["seeds", "more_seeds", "other_seeds", "compare_seeds", "control_seeds", "initialisation_seeds", "draws"],
+        _of("seed"),
+    ),
     "alphas": _of("alpha"),
     "temperatures": _of("temperature"),
     "noise_kinds": _of("noise_kind"),
     "criteria": _of("criterion"),
     "ways": (_one_of("global", "layer by layer", "one-shot"),),
     "others": _of("retraining"),
-    "other_initialisation": _of("initialisation", ""),
+    "initialisations": _of("initialisation"),
     "retrain_epochs": AT_LEAST_ONE,
     "human_labels": (_that(lambda text: all(text.partition(":")), "FILE:NAME"),),
     "jobs": (_that(lambda n: n == -1 or 1 <= n <= 1024, "-1 for one worker a core, or 1 to 1024"),),
@@ -74,7 +77,7 @@ LIMITS: dict[str, tuple[Any, ...]] = {
 # Lists that may be empty, and those that need two values or more.
 MAY_BE_EMPTY = {"more_seeds", "other_seeds", "compare_seeds", "control_seeds", "human_labels", "others"}
 MAY_BE_EMPTY |= {"alphas", "temperatures", "other_levels", "published_figures", "vgg_widths", "vgg_depths"}
-MAY_BE_EMPTY |= {"other_weight_decays", "percent"}
+MAY_BE_EMPTY |= {"other_weight_decays", "percent", "initialisations", "initialisation_seeds"}
 SHORTEST = dict.fromkeys(MAY_BE_EMPTY, 0) | {"weight_decays": 2}
 
 CHOSEN_ON_VALIDATION = ("weight_decays", "teacher_weight_decays")

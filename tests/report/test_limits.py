@@ -39,7 +39,7 @@ REFUSED = [
     ("01_phenomenon", "seeds", [0, -1], r"seeds = \[0, -1\]: -1: .*greater than or equal to 0"),
     ("01_phenomenon", "noise_rates", [0.2, 0.2], "0.2 stands there twice"),
     ("01_phenomenon", "noise_rates", [1.5], r"noise_rates = \[1.5\]: 1.5: .*less than or equal to 1"),
-    ("01_phenomenon", "other_initialisation", "foo", "other_initialisation = 'foo': allowed: '', 'pytorch', "),
+    ("01_phenomenon", "initialisations", ["foo"], r"initialisations = \['foo'\]: 'foo': allowed: 'pytorch', "),
     ("06_label_noise", "human_labels", ["x"], r"human_labels = \['x'\]: 'x': allowed: FILE:NAME"),
     ("06_label_noise", "noise_kinds", ["foo"], "'foo': allowed: 'symmetric', "),
     ("09_learning_distance", "others", ["foo"], "'foo': allowed: 'lr_rewinding', "),
