@@ -46,7 +46,9 @@ def _add_run(runner: argparse.ArgumentParser) -> None:
     )
     runner.add_argument("--minutes", type=float, help="stop after so many; the same command goes on")
     runner.add_argument("--keep", nargs="+", default=[], help="what to store besides tables: rounds, best, history")
-    runner.add_argument("--jobs", type=int, default=1, help="worker processes; -1: one a core (default: 1)")
+    runner.add_argument(
+        "--jobs", type=int, default=1, help="worker processes; -1: one a core, one on a GPU (default: 1)"
+    )
     runner.add_argument("--device", default="auto", help="auto, cpu or cuda")
     runner.add_argument("--engine", default="auto", help="plain, fast or auto: fast on a GPU")
     runner.add_argument("--results", type=Path, help="the store (default: results)")

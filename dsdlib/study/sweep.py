@@ -44,16 +44,16 @@ def sweep(
 ) -> pd.DataFrame:
     """Train the runs that are not in the store yet. Returns the tidy table of all runs, a row a run and round.
 
-    ``jobs`` worker processes on this machine (−1: one a core, the most there can be) with one thread each train stacks
-    of up to 12 runs. An ``executor``, any of `concurrent.futures` or a name as in the environment variable
-    ``DSDLIB_EXECUTOR``, trains them elsewhere instead. A stack whose process dies is tried again, then halved; a run
-    that dies alone is given up, and `WorkerDied` raised when all others are finished. The ``engine`` is ``plain``, all
-    in float32, ``fast`` (bfloat16 activations and compiled code for convolutional networks; CUDA graphs on a GPU), or
-    ``auto``: fast on a GPU and plain on a CPU. ``keep`` names what must be stored besides: rounds whose weights stay
-    (numbers, ``dense``, ``best``), and ``history``, the measures after every epoch; a finished run that lacks them is
-    retrained. If the process is killed, the same call resumes after the last finished rounds. Finished runs are read
-    even if their data set is absent, and need no teacher and no start. Raises `ConfigError` before any training if a
-    run is impossible.
+    ``jobs`` worker processes on this machine (−1: one a core, the most there can be, and one on a GPU) with one thread
+    each train stacks of up to 12 runs. An ``executor``, any of `concurrent.futures` or a name as in the environment
+    variable ``DSDLIB_EXECUTOR``, trains them elsewhere instead. A stack whose process dies is tried again, then halved;
+    a run that dies alone is given up, and `WorkerDied` raised when all others are finished. The ``engine`` is
+    ``plain``, all in float32, ``fast`` (bfloat16 activations and compiled code for convolutional networks; CUDA graphs
+    on a GPU), or ``auto``: fast on a GPU and plain on a CPU. ``keep`` names what must be stored besides: rounds whose
+    weights stay (numbers, ``dense``, ``best``), and ``history``, the measures after every epoch; a finished run that
+    lacks them is retrained. If the process is killed, the same call resumes after the last finished rounds. Finished
+    runs are read even if their data set is absent, and need no teacher and no start. Raises `ConfigError` before any
+    training if a run is impossible.
     """
     runs, keep, workers = _checked_runs(runs), _checked_keep(keep), worker_count(jobs)
     executor, store, levels = check_executor(executor), Store(results), sources_first(runs)
@@ -62,6 +62,8 @@ def sweep(
     if wanted:
         executor = resolve_executor(executor)
         task = _checked_task(wanted, store, device, engine, executor is None)
+        if jobs == -1 and task.device.startswith("cuda"):
+            workers = 1  # each process would take memory of the GPU for a context of its own
         with _progress(store, [*runs, *(config for config in wanted if config not in runs)], progress):
             _train(levels, task, executor, workers, progress)
     table = store.table(runs)

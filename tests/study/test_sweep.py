@@ -217,6 +217,21 @@ def test_impossible_options_are_refused(options: dict[str, Any], message: str, t
     assert not results.exists()
 
 
+@pytest.mark.parametrize(("jobs", "workers"), [(-1, 1), (2, 2)])
+def test_on_a_gpu_every_core_means_one_process(
+    jobs: int, workers: int, tiny: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    monkeypatch.setattr("dsdlib.engine.device.resolve_device", lambda device: torch.device("cuda"))
+    monkeypatch.setattr("dsdlib.engine.device._has_bfloat16", lambda device: True)
+    monkeypatch.setattr("dsdlib.study.parallel.joblib.cpu_count", lambda: 4)
+    monkeypatch.setattr(
+        "dsdlib.study.sweep._train", lambda levels, task, executor, workers, progress: seen.append(workers)
+    )
+    sweep([tiny], jobs=jobs, progress=False)
+    assert seen == [workers]
+
+
 @pytest.mark.parametrize("runs", [None, 3, "digits", [{"seed": 1}], [None], {"seed": 1}])
 def test_what_is_no_run_is_refused(runs: Any, results: Path) -> None:
     with pytest.raises(ConfigError, match=r"runs: .* is not a RunConfig"):
