@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from dsdlib.calibration import calibration_error
-from dsdlib.engine.device import PLAIN, Engine
+from dsdlib.engine.device import PLAIN, Engine, evaluation_batch
 from dsdlib.engine.network import Forward, ModuleTrainer, Network
 from dsdlib.engine.sparse import sparse_layers
 from dsdlib.engine.stacked import StackedTrainer
@@ -64,7 +64,7 @@ def train(
         if network.stackable:
             trainer = StackedTrainer(network, own, masks[runs], sparse, whole_images=recipe.augment)
         else:
-            trainer = ModuleTrainer(network, own, masks[runs], engine)
+            trainer = ModuleTrainer(network, own, masks[runs], engine, recipe.batch_size)
         step = Step(trainer, data.of(runs), recipe.of(runs))
         _run_epochs(step, own, [generators[run] for run in runs], engine, callbacks, runs)
         trained[runs] = own.detach().masked_fill_(masks[runs] == 0, 0.0)
@@ -114,10 +114,9 @@ def evaluate(
     """The `predictions` for data: loss, correctness and confidence, each (runs, n).
 
     ``rows`` (runs, n) selects each run's inputs from ``x``; with None every run gets all of ``x``. ``labels`` are
-    (runs, n). ``states`` counts the active neurons. The default batch size fits a processor's cache, or keeps a GPU
-    busy.
+    (runs, n). ``states`` counts the active neurons. The default batch size is `evaluation_batch`.
     """
-    batch_size = batch_size or (1000 if x.is_cuda else 192)
+    batch_size = batch_size or evaluation_batch(x.device)
     batches = []
     for start in range(0, labels.shape[1], batch_size):
         part = slice(start, start + batch_size)

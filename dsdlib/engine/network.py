@@ -1,13 +1,13 @@
 """A module as a function of a vector of parameters."""
 
 from collections.abc import Callable
-from functools import cached_property, partial
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from dsdlib.engine.device import Engine
+from dsdlib.engine.device import Engine, evaluation_batch
 
 # Inputs (runs, n, …) → logits (runs, n, classes).
 Forward = Callable[[Tensor], Tensor]
@@ -70,12 +70,6 @@ class Network:
         self.module.eval()
         return partial(self, self.parameters(weights))
 
-    @cached_property
-    def compiled(self) -> Callable[[Tensor], Tensor]:
-        """The compiled module."""
-        torch.compiler.reset()  # code compiled for other networks counts towards a limit on recompilations
-        return torch.compile(self.module, dynamic=False)
-
     def buffers(self) -> dict[str, Tensor]:
         """Copies of the buffers."""
         return {name: buffer.clone() for name, buffer in self.module.named_buffers()}
@@ -93,9 +87,9 @@ class ModuleTrainer:
     tensor. They lie in it in the memory layout of `_channels_last`.
     """
 
-    def __init__(self, network: Network, weights: Tensor, masks: Tensor, engine: Engine):
-        self.network, self.weights, self.engine = network, weights, engine
-        self.module = network.compiled if engine.compiled else network.module
+    def __init__(self, network: Network, weights: Tensor, masks: Tensor, engine: Engine, batch_size: int):
+        self.network, self.module, self.weights, self.engine = network, network.module, weights, engine
+        self.forward = forward_of(self.module, engine, batch_size)
         self.vector = self.vector_of(weights)
         for parameter, values in zip(network.module.parameters(), self.vector.split(network.sizes), strict=True):
             parameter.data = _shaped(values, parameter.shape)
@@ -107,16 +101,17 @@ class ModuleTrainer:
         return x
 
     def forward_function(self) -> Forward:
-        """The forward pass with the current parameters, in evaluation mode."""
+        """The forward pass with the current parameters in float32, in evaluation mode."""
+        self.module.eval()
+        if self.engine.compiled:
+            forward = compiled(self.module, evaluation_batch(self.vector.device))
+            return lambda x: forward(x[0]).unsqueeze(0)
         self.write()
-        self.network.module.eval()
         return partial(self.network, self.network.parameters(self.weights))
 
     def __call__(self, x: Tensor) -> Tensor:
         """Forward pass: inputs (1, n, …) → logits (1, n, classes), without gradient; `backward` uses the graph."""
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.engine.bfloat16, cache_enabled=False):
-            logits = self.module(x[0])
-        self.logits = logits.to(self.vector.dtype).unsqueeze(0)
+        self.logits = self.forward(x[0]).unsqueeze(0)
         return self.logits.detach()
 
     def backward(self, gradient: Tensor) -> Tensor:
@@ -145,6 +140,29 @@ class ModuleTrainer:
     def write(self) -> None:
         """Copy the parameter vector to its row of the matrix of weights."""
         self.weights.copy_(self.rows_of(self.vector.detach()))
+
+
+def forward_of(module: nn.Module, engine: Engine, batch_size: int) -> Callable[[Tensor], Tensor]:
+    """The module's forward pass in the engine's arithmetic, compiled for batches of that size if it compiles."""
+    run = compiled(module, batch_size) if engine.compiled else module
+
+    def forward(x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=engine.bfloat16, cache_enabled=False):
+            logits = run(x)
+        return logits.to(x.dtype)
+
+    return forward
+
+
+def compiled(module: nn.Module, batch_size: int) -> Callable[[Tensor], Tensor]:
+    """The module, compiled for batches of that size.
+
+    It computes batches of other sizes, such as an epoch's last one, as it is, since to compile for them takes longer.
+    Networks of one architecture share what is compiled.
+    """
+    torch._dynamo.config.recompile_limit = 256  # one limit for all networks of a class, nn.Sequential for example
+    fast = torch.compile(module, dynamic=False)
+    return lambda x: (fast if len(x) == batch_size else module)(x)
 
 
 def affine(weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:

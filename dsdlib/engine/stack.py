@@ -13,9 +13,9 @@ from dsdlib.config import RunConfig
 from dsdlib.cost import forward_cost
 from dsdlib.data import load as load_dataset
 from dsdlib.engine.build import build, pruning_plan
-from dsdlib.engine.device import PLAIN, Engine
+from dsdlib.engine.device import PLAIN, Engine, without_compiler
 from dsdlib.engine.loop import BeforeStep, Callbacks, score_columns, train
-from dsdlib.engine.network import Network
+from dsdlib.engine.network import Network, forward_of
 from dsdlib.engine.step import Progress, Recipe, TrainingData
 from dsdlib.noise import labels_for
 from dsdlib.pruning import gradient_scores, magnitude_scores, prunable, prune, random_scores, spared_weights
@@ -47,11 +47,13 @@ class Stack:
         engine: Engine = PLAIN,
         starts: Sequence[nn.Module] = (),
     ):
-        self.configs, self.shared, self.device, self.engine = configs, configs[0], device, engine
+        self.configs, self.shared, self.device = configs, configs[0], device
         self.dataset = load_dataset(self.shared.dataset)
         self.network = Network(build(self.shared).to(device))
         if len(configs) > 1 and not self.network.stackable:
             raise ValueError("a network of this kind is trained in a stack of one")
+        modules = teachers or not self.network.stackable
+        self.engine = without_compiler(engine, device) if modules else engine
         self._plan_pruning()
         self.initial_buffers = self.network.buffers()
         self.initial = self._draw(0)
@@ -85,9 +87,10 @@ class Stack:
         self.corrupted = stacked("corrupted")
         self.validation = stacked("validation_rows"), stacked("validation_labels")
         self.test = self.dataset.test_x.to(self.device), self.dataset.test_y.to(self.device)
-        self.data.teachers = [teacher.to(self.device).eval() for teacher in teachers]
+        teachers = [teacher.to(self.device).eval() for teacher in teachers]
+        self.data.teachers = [forward_of(teacher, self.engine, self.shared.batch_size) for teacher in teachers]
         if teachers and not self.shared.augment:
-            self.data.stored_teacher_logits = _all_teacher_logits(self.data)
+            self.data.stored_teacher_logits = _all_teacher_logits(self.data, teachers)
 
     def fresh(self) -> State:
         """The state before round 0: dense, as initialised or as the run's ``start`` left it."""
@@ -244,11 +247,11 @@ class Stack:
 
 
 @torch.no_grad()
-def _all_teacher_logits(data: TrainingData) -> Tensor:
+def _all_teacher_logits(data: TrainingData, teachers: Sequence[nn.Module]) -> Tensor:
     """The teachers' logits for all their students' images, (runs, n_train, classes)."""
     return torch.stack(
         [
             torch.cat([teacher(data.x[part]) for part in rows.split(1000)])
-            for teacher, rows in zip(data.teachers, data.rows, strict=True)
+            for teacher, rows in zip(teachers, data.rows, strict=True)
         ]
     )

@@ -1,11 +1,11 @@
 """One training step: batches, the gradient of the loss, the optimiser's update, and its replay as a CUDA graph."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dsdlib.data import augmented
 from dsdlib.distillation import distillation_gradient, softmax
@@ -20,7 +20,7 @@ class TrainingData:
     x: Tensor
     rows: Tensor  # (runs, n_train): positions in x
     labels: Tensor  # (runs, n_train)
-    teachers: Sequence[nn.Module] = ()  # one a run, or none
+    teachers: Sequence[Callable[[Tensor], Tensor]] = ()  # forward passes, one a run, or none
     stored_teacher_logits: Tensor | None = None  # (runs, n_train, classes), if images are not augmented
     black: Tensor | None = None  # (channels,): the value of black pixels, which pad augmented images
 

@@ -22,7 +22,7 @@ from dsdlib.config import ConfigError, RunConfig
 from dsdlib.cost import training_flops
 from dsdlib.engine.build import check as check_run
 from dsdlib.engine.build import stackable
-from dsdlib.engine.device import FAST, PLAIN, Engine, resolve_engine, settings
+from dsdlib.engine.device import FAST, PLAIN, Engine, resolve_engine, settings, without_compiler
 from dsdlib.engine.loop import train
 from dsdlib.engine.rounds import run_rounds
 from dsdlib.engine.stack import Stack, State
@@ -155,6 +155,7 @@ def training(
     """A function that trains for that many epochs at a constant learning rate and returns the weights."""
     recipe = stack.recipe(0)
     recipe.epochs, recipe.milestones = epochs, ()
+    engine = engine if stack.network.stackable else without_compiler(engine, stack.device)
     stack.network.set_buffers(state.buffers)
     parts = stack.network, state.weights, state.masks, stack.data, recipe, stack.generators("order", 0)
 

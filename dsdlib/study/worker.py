@@ -118,7 +118,7 @@ def _train_group(group: Group, first: int, task: Task, store: Store, place: Stor
     stack = Stack(configs, device, teachers, task.engine, starts)
     now = identity(configs[0])
     entry = describe_machine(device) | now
-    entry["engine"] = task.engine.described(not stack.network.stackable, device)
+    entry["engine"] = stack.engine.described(not stack.network.stackable, device)
     for config in configs:
         place.begin(config, entry, resume=first > 0 or bool(partials))
     state = stack.fresh() if first == 0 else _restored(stack, first, place)

@@ -1,6 +1,8 @@
 """Engines by name, and the arithmetic of the fast one on a CPU."""
 
 import shutil
+from contextlib import nullcontext
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ import torch
 
 from dsdlib.analysis.seeds import by_seed
 from dsdlib.config import ConfigError, RunConfig
-from dsdlib.engine.device import FAST, PLAIN, Engine, resolve_device, resolve_engine
+from dsdlib.engine.device import FAST, PLAIN, Engine, resolve_device, resolve_engine, settings
 from dsdlib.engine.stack import Stack
 from dsdlib.study.performance import engines
 
@@ -24,11 +26,36 @@ def trained(config, engine):
     return stack, stack.advance(stack.fresh(), 0)
 
 
-def test_an_engine_is_chosen_by_name_or_by_the_device():
+def test_an_engine_is_chosen_by_name_or_by_the_device(monkeypatch):
+    monkeypatch.setattr("dsdlib.engine.device._has_bfloat16", lambda device: True)
     assert resolve_engine("auto", CPU) == resolve_engine("plain", CPU) == PLAIN
     assert resolve_engine("auto", torch.device("cuda")) == resolve_engine("fast", CPU) == FAST
     with pytest.raises(ConfigError, match="engine = 'quick': unknown; allowed: plain, fast, auto"):
         resolve_engine("quick", CPU)
+
+
+def test_a_gpu_that_only_emulates_bfloat16_computes_in_float32(monkeypatch):
+    """As a V100 does: `torch.cuda.is_bf16_supported` says yes unless it is asked to leave emulation out."""
+    asked = []
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext(asked.append(device)))
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
+    with pytest.warns(UserWarning, match="cuda:1 has no bfloat16 arithmetic: the fast engine computes in float32"):
+        engine = resolve_engine("auto", torch.device("cuda:1"))
+    assert engine == replace(FAST, bfloat16=False) and asked == [torch.device("cuda:1")]
+    assert (
+        engine.described(True, torch.device("cuda:1")) == engine.described(False, torch.device("cuda:1")) == "float32"
+    )
+
+
+@pytest.mark.parametrize(("engine", "fast"), [(FAST, True), (PLAIN, False)])
+def test_on_a_gpu_the_fast_engine_takes_tensorfloat32_and_the_fastest_convolutions(engine, fast, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device", nullcontext)
+    cudnn = torch.backends.cudnn
+    before = torch.get_float32_matmul_precision(), cudnn.allow_tf32, cudnn.benchmark
+    with settings(torch.device("cuda"), engine):
+        assert torch.get_float32_matmul_precision() == ("high" if fast else "highest")
+        assert cudnn.allow_tf32 is cudnn.benchmark is fast
+    assert (torch.get_float32_matmul_precision(), cudnn.allow_tf32, cudnn.benchmark) == before
 
 
 def test_a_device_that_this_machine_lacks_is_refused_by_name():

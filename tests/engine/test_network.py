@@ -59,7 +59,7 @@ def test_one_steps_gradient_of_a_vgg_is_that_of_float64():
     exact = copy.deepcopy(network.module).double()
     expected = torch.autograd.grad(cross_entropy(exact(x.double()), y), list(exact.parameters()))
     weights = parameters_to_vector(network.module.parameters()).detach().unsqueeze(0)
-    trainer = ModuleTrainer(network, weights, torch.ones_like(weights), PLAIN)
+    trainer = ModuleTrainer(network, weights, torch.ones_like(weights), PLAIN, 128)
     logits = trainer(x.unsqueeze(0)).requires_grad_()
     (logit_gradient,) = torch.autograd.grad(cross_entropy(logits[0], y), logits)
     gradient = trainer.backward(logit_gradient)
