@@ -1,6 +1,4 @@
-"""One training step: masks, teacher logits, and its replay on a simulated GPU."""
-
-from contextlib import contextmanager
+"""One training step: masks, teacher logits, and the updates."""
 
 import pytest
 import torch
@@ -8,10 +6,9 @@ import torch
 from dsdlib import data
 from dsdlib.config import RunConfig
 from dsdlib.engine.build import build
-from dsdlib.engine.device import Engine
 from dsdlib.engine.loop import Callbacks, train
 from dsdlib.engine.stack import Stack
-from dsdlib.engine.step import Replayed, Step
+from dsdlib.engine.step import Step
 
 CPU = torch.device("cpu")
 LENET = RunConfig(epochs=2, milestones=(1,), rounds=2, noise_rate=0.2, model_args={"width": 0.1})
@@ -96,76 +93,3 @@ def test_a_thousand_steps_of_adam_are_those_of_torchs_in_float64(decay):
         weights.grad = gradient.double()
         optimizer.step()
         assert (trainer.vector.double() - weights).norm() < 2e-6 * weights.norm()
-
-
-class Graph:
-    """A CUDA graph on a CPU: its replay calls the function that was recorded."""
-
-    made: list["Graph"] = []  # noqa: RUF012
-
-    def __init__(self):
-        self.work, self.replays = None, 0
-        Graph.made.append(self)
-
-    def replay(self):
-        self.replays += 1
-        self.work()
-
-
-class Stream:
-    def wait_stream(self, other):
-        pass
-
-
-@pytest.fixture
-def gpu(monkeypatch):
-    """As much of torch.cuda as recording and replaying steps needs; the list of the graphs that are made."""
-    recording, real = [], Step.__call__
-
-    @contextmanager
-    def graph(made, pool, stream):
-        recording.append(made)
-        yield
-        recording.clear()
-
-    @contextmanager
-    def stream(_):
-        yield
-
-    def step(self, batch):
-        if recording:  # as on a GPU, a step that is recorded is not executed
-            recording[0].work = lambda: real(self, batch)
-        else:
-            real(self, batch)
-
-    simulated = {"CUDAGraph": Graph, "Stream": Stream, "current_stream": Stream, "graph": graph, "stream": stream}
-    for name, part in simulated.items():
-        monkeypatch.setattr(torch.cuda, name, part)
-    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: None)
-    monkeypatch.setattr(Step, "__call__", step)
-    monkeypatch.setattr(Graph, "made", [])
-    return Graph.made
-
-
-@pytest.mark.parametrize("config", [LENET.vary(epochs=6, milestones=(4,)), VGG.vary(epochs=5, augment=True)])
-def test_replayed_steps_give_the_weights_of_executed_ones(config, gpu, monkeypatch):
-    config = config.vary(batch_size=100)
-
-    def trained():
-        stack = Stack([config], CPU, engine=Engine(sparse=False))
-        return stack.advance(stack.fresh(), 0).weights
-
-    executed = trained()
-    assert not gpu
-
-    def graphed(step, weights, generators, *more):
-        take = Replayed(step)
-        for epoch in range(step.recipe.epochs):
-            for batch in step.begin_epoch(epoch, generators):
-                take(batch)
-        step.trainer.write()
-
-    monkeypatch.setattr("dsdlib.engine.loop._run_epochs", graphed)
-    assert torch.equal(trained(), executed)
-    last, full = config.epochs - 3, 10 * config.epochs - 3  # the smaller last batches have a graph of their own
-    assert sorted(graph.replays for graph in gpu) == [last, full]
