@@ -19,7 +19,16 @@ from dsdlib.analysis.curves import (
     stays_below,
     valley,
 )
-from dsdlib.analysis.intervals import NOTHING, Interval, least_certain, means, nothing, over_seeds, speed_up
+from dsdlib.analysis.intervals import (
+    NOTHING,
+    Interval,
+    least_certain,
+    means,
+    nothing,
+    over_seeds,
+    speed_up,
+    where_certain,
+)
 from dsdlib.analysis.seeds import (
     best_of_each_round,
     best_setting,
@@ -118,5 +127,6 @@ __all__ = [
     "valley",
     "valleys",
     "weights_at_places",
+    "where_certain",
     "with_clear_valley",
 ]

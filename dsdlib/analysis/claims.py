@@ -14,12 +14,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from scipy.stats import false_discovery_control
 from scipy.stats import t as student
 
-from dsdlib.analysis.intervals import Interval
+from dsdlib.analysis.intervals import Interval, repeat_probability
 from dsdlib.config import ConfigError, RunConfig, suggestion
 
 Verdict = Literal["supported", "does not hold here", "contradicted", "undecided", "nothing to judge"]
 SUPPORTED, ABSENT, CONTRADICTED, UNDECIDED, NOTHING_TO_JUDGE = VERDICTS = Verdict.__args__
 FEWEST_TO_JUDGE = 5  # seeds
+FIRM = 0.99  # a verdict is fragile if a repeat gives it again with a lower probability
 Text = Annotated[str, Field(min_length=1)]
 
 
@@ -27,10 +28,10 @@ class Claim(BaseModel):
     """A claim, without any result: one entry of `claims.yaml`.
 
     ``statistic`` is what is measured, in words. The claim is supported where it lies on the side ``direction`` of
-    ``threshold``, in ``unit``. ``gate`` says when there is nothing to judge. ``hypothesis`` is ``paper``, or ``ours``
-    for a hypothesis of this study. ``own_setting`` has the settings in which the paper itself made the claim. Each is
-    a mapping from fields of `RunConfig` to the values that they may have; there are none where the paper's recipe is
-    not known.
+    ``threshold``, in ``unit``. ``gate`` says when there is nothing to judge. ``part`` is the heading of the notebook's
+    part whose first figure shows the claim. ``hypothesis`` is ``paper``, or ``ours`` for a hypothesis of this study.
+    ``own_setting`` has the settings in which the paper itself made the claim. Each is a mapping from fields of
+    `RunConfig` to the values that they may have; there are none where the paper's recipe is not known.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -44,6 +45,7 @@ class Claim(BaseModel):
     threshold: float
     unit: Literal["points", "rounds", "steps", "%", "nats", ""]
     gate: Text
+    part: Text
     hypothesis: Literal["paper", "ours"] = "paper"
     own_setting: tuple[dict[str, list[Any]], ...] = ()
 
@@ -78,9 +80,10 @@ def judge(name: str, effect: Interval, runs: RunConfig | str, where: str) -> dic
     `CLAIMS`.
 
     The row has the claim's ``id``, ``statement``, ``paper``, ``section``, ``hypothesis``, ``statistic``, ``direction``,
-    ``threshold`` and ``unit``; ``dataset`` and ``where``; ``effect``, ``low`` and ``high``, which are None where there
-    is no number; the ``verdict``, and the ``reason`` if there is nothing to judge; whether this is the paper's
-    ``own_setting``; the number of ``seeds``; and ``p``, the two-sided p-value of the effect against the threshold.
+    ``threshold``, ``unit`` and ``part``; ``dataset`` and ``where``; ``effect``, ``low`` and ``high``, which are None
+    where there is no number; the ``verdict``, and the ``reason`` if there is nothing to judge; whether this is the
+    paper's ``own_setting``; the number of ``seeds``; ``p``, the two-sided p-value of the effect against the threshold;
+    and ``repeat``, the probability that a repeat with other seeds gives the same verdict, if there is one.
     """
     if name not in CLAIMS:
         raise ConfigError(f"claim {name!r}: not in claims.yaml{suggestion(name, CLAIMS)}")
@@ -104,6 +107,7 @@ def judge(name: str, effect: Interval, runs: RunConfig | str, where: str) -> dic
         "own_setting": own_setting,
         "seeds": effect.seeds,
         "p": None if reason else _p_value(effect, claim.threshold),
+        "repeat": None if verdict in (UNDECIDED, NOTHING_TO_JUDGE) else repeat_probability(effect, claim.threshold),
     }
 
 
@@ -130,16 +134,19 @@ def decided(claim: Mapping[str, Any]) -> bool:
 
 
 def fragile(claims: Sequence[Mapping[str, Any]]) -> list[bool]:
-    """Which of the claims (rows of `judge`) have a verdict that control of the false discovery rate would not keep.
+    """Which of the claims (rows of `judge`) have a verdict that another set of seeds may well change.
 
-    The Benjamini–Hochberg procedure at 5% is applied to the p-values of all claims that were judged. Verdicts are not
-    changed by it.
+    These are the verdicts that a ``repeat`` gives again with a probability of less than `FIRM`, and those that control
+    of the false discovery rate would not keep: the Benjamini–Hochberg procedure at 5%, applied to the p-values of all
+    claims that were judged. A report has about a hundred verdicts, so that at most about one of those that are not
+    fragile is expected to change. Verdicts are not changed by it.
     """
     tested = [n for n, claim in enumerate(claims) if claim.get("p") is not None]
     adjusted = np.ones(len(claims))
     if tested:
         adjusted[tested] = false_discovery_control([claims[n]["p"] for n in tested], method="bh")
-    return [decided(claim) and bool(p > 0.05) for claim, p in zip(claims, adjusted, strict=True)]
+    pairs = zip(claims, adjusted, strict=True)
+    return [decided(claim) and bool(claim.get("repeat", 1) < FIRM or p > 0.05) for claim, p in pairs]
 
 
 def wrong_by_chance(claims: Sequence[Mapping[str, Any]]) -> float:

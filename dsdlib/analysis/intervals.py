@@ -2,12 +2,13 @@
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import DegenerateDataWarning, bootstrap
+from scipy.stats import DegenerateDataWarning, bootstrap, chi2
+from scipy.stats import nct as noncentral
 from scipy.stats import t as student
 
 FEWEST_SEEDS = 3  # for the interval of a mean
@@ -20,6 +21,7 @@ class Interval:
 
     ``value`` is nan if there is nothing to measure, and ``low`` and ``high`` are nan if there are too few seeds for an
     interval; ``reason`` says why. ``seeds`` is the number of seeds and ``error`` the standard error of the value.
+    ``gate`` is the probability that a repeat measures the value at all, if `where_certain` decides that.
     """
 
     value: float
@@ -28,6 +30,7 @@ class Interval:
     seeds: int = 0
     error: float = np.nan
     reason: str = ""
+    gate: float = 1.0
 
     def __format__(self, form: str) -> str:
         """The value and its interval, each number in the format ``form``: for example ``9.9 [0.0, 20.8]``."""
@@ -61,6 +64,30 @@ def least_certain(found: Sequence[Interval], threshold: float) -> Interval:
         return nothing("the readings contradict each other")
     without = [one for one in found if np.isnan(one.low)]
     return without[0] if without else min(found, key=lambda one: max(one.low - threshold, threshold - one.high))
+
+
+def repeat_probability(found: Interval, threshold: float) -> float:
+    """The probability that a repeat with as many other seeds has its interval on the same side of the ``threshold``.
+
+    Both the repeat's mean and its standard error differ from those found here. Their predictive distribution follows
+    from these under a flat prior for the true mean and the logarithm of the true variance. The probability is 0 if the
+    interval found contains the threshold, or if all seeds have the same value, because then nothing is known of how
+    they vary.
+    """
+    if found.low <= threshold <= found.high or not found.error > 0:
+        return 0.0
+    free, distance = found.seeds - 1, abs(found.value - threshold) / found.error
+    variances = chi2.ppf((np.arange(200) + 0.5) / 200, free) / free
+    shifts = np.minimum(distance * np.sqrt(variances / 2), 30)  # farther away, the probability is 1
+    return found.gate * float(noncentral.sf(student.ppf(0.975, free) / np.sqrt(2), free, shifts).mean())
+
+
+def where_certain(found: Interval, valley: Interval, reason: str, threshold: float = 2) -> Interval:
+    """``found`` where the whole interval of a ``valley`` lies above the ``threshold``; nothing, for a ``reason``,
+    elsewhere."""
+    if not valley.low > threshold:
+        return nothing(reason)
+    return replace(found, gate=repeat_probability(valley, threshold))
 
 
 def half_width(std: Any, count: Any) -> np.ndarray:

@@ -10,6 +10,7 @@ from dsdlib.plots.axes import measure_axis, sparsity_axis, weights_axis
 from dsdlib.plots.curves import beside, curves, entropies, mark, parts, phase_spans, shade_phases
 from dsdlib.plots.data import drawn
 from dsdlib.plots.forest import forest, forests
+from dsdlib.plots.labels import label_curves
 from dsdlib.plots.lines import against, lines, mark_width, timings, widths
 from dsdlib.plots.panels import panels
 from dsdlib.plots.series import MEMORISED, PARTS, SERIES, VALIDATION, series_style, series_styles, shades
@@ -40,6 +41,7 @@ __all__ = [
     "entropies",
     "forest",
     "forests",
+    "label_curves",
     "lines",
     "mark",
     "mark_width",

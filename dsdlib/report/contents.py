@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,27 @@ def is_current(notebook: nbformat.NotebookNode) -> bool:
     return figures_are and all("id" in claim for _, claims in outputs(notebook, CLAIMS) for claim in claims)
 
 
+def split_at_headings(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """The notebook with its text cells split, so that each heading of the second level begins a cell."""
+    cells = []
+    for cell in notebook.cells:
+        texts = (
+            re.split(r"^(?=## )", cell.source, flags=re.MULTILINE) if cell.cell_type == "markdown" else [cell.source]
+        )
+        cells += [nbformat.from_dict(cell | {"source": text}) for text in texts if text or len(texts) == 1]
+    return nbformat.from_dict(notebook | {"cells": cells})
+
+
+def parts(notebook: nbformat.NotebookNode) -> list[str]:
+    """For each cell, the last heading of the second level up to it, or "" before the first."""
+    found, now = [], ""
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown" and cell.source.startswith("## "):
+            now = cell.source.partition("\n")[0].removeprefix("## ").strip()
+        found.append(now)
+    return found
+
+
 def title(path: Path) -> str:
     """The title of the notebook at ``path``, as Markdown, or its name."""
     return heading(nbformat.read(path, as_version=4))[0] or path.stem
@@ -48,7 +70,8 @@ def describe(name: str, notebook: nbformat.NotebookNode) -> dict[str, Any]:
     """What the pages say of one executed notebook."""
     own_title, question = heading(notebook)
     run = notebook.metadata.get("papermill", {})
-    drawn = figures(name, notebook)
+    facts = {fact: value for _, found in outputs(notebook, PROVENANCE) for fact, value in found.items()}
+    drawn = [figure | {"origin": _origin(facts)} for figure in figures(name, notebook)]
     return {
         "name": name,
         "chapter": notebook.metadata.get("dsdlib", {}).get("chapter", "More"),
@@ -57,7 +80,7 @@ def describe(name: str, notebook: nbformat.NotebookNode) -> dict[str, Any]:
         "figures": drawn,
         "key": next((figure for figure in drawn if figure.get("key")), None),
         "claims": [dict(claim) for _, claims in outputs(notebook, CLAIMS) for claim in claims],
-        "provenance": {fact: value for _, facts in outputs(notebook, PROVENANCE) for fact, value in facts.items()},
+        "provenance": facts,
         "recipe": _recipe(notebook),
         "parameters": _as_yaml(run.get("parameters") or {}),
         "ended": (run.get("end_time") or "")[:16].replace("T", " "),
@@ -65,17 +88,27 @@ def describe(name: str, notebook: nbformat.NotebookNode) -> dict[str, Any]:
     }
 
 
+def _origin(facts: dict[str, str]) -> str:
+    """Whether the runs of a section were trained here or published, when and on what, in one line."""
+    machine = ", ".join(facts[name] for name in ("Device", "Processor") if facts.get(name))
+    if facts.get("Source"):
+        return f"Runs of this section: {facts['Source']}, on {machine}"
+    return f"Computed for this page, on {machine}" if machine else ""
+
+
 def figures(name: str, notebook: nbformat.NotebookNode) -> list[dict[str, Any]]:
     """The figures of a notebook, numbered: the second figure of section 01 is Figure 1.2.
 
     Each has, besides what `show_figure` noted, its ``number``, the ``id`` of its place on the section's ``page``, the
-    number of its ``cell``, and the paths of its ``image`` and of its data as ``csv``, None if it has none.
+    number of its ``cell`` and the heading of its ``part``, and the paths of its ``image`` and of its data as ``csv``,
+    None if it has none.
     """
-    digits = re.match(r"\d+", name)
+    digits, headings = re.match(r"\d+", name), parts(notebook)
     section, found = str(int(digits[0])) if digits else name, []
     for n, (cell, figure) in enumerate(outputs(notebook, FIGURE), 1):
         kind = re.match(r"data:image/(\w+)", figure["source"])[1]
         own = {"number": f"{section}.{n}", "id": f"figure-{section}-{n}", "page": f"{name}.html", "cell": cell}
+        own["part"] = headings[cell - 1]
         files = {"image": f"data/{name}-{n}.{kind}", "csv": f"data/{name}-{n}.csv" if "data" in figure else None}
         found.append(dict(figure) | own | files)
     return found
@@ -86,17 +119,11 @@ def shown_cells(notebook: nbformat.NotebookNode) -> set[int]:
 
     A part is a heading of the second level and what follows it up to the next.
     """
-    parts: list[list[tuple[int, nbformat.NotebookNode]]] = [[]]
-    for number, cell in enumerate(notebook.cells, 1):
-        if cell.cell_type == "markdown" and cell.source.startswith("## "):
-            parts.append([])
-        parts[-1].append((number, cell))
-    return {number for part in parts if not _is_empty(part) for number, _ in part}
-
-
-def _is_empty(part: list[tuple[int, nbformat.NotebookNode]]) -> bool:
-    shown = [output for _, cell in part for output in cell.get("outputs", []) if "data" in output]
-    return bool(shown) and all(NOTHING in output.data for output in shown)
+    found = defaultdict(list)
+    for cell, part in zip(notebook.cells, headings := parts(notebook), strict=True):
+        found[part] += [output for output in cell.get("outputs", []) if "data" in output]
+    empty = {part for part, shown in found.items() if shown and all(NOTHING in output.data for output in shown)}
+    return {number for number, part in enumerate(headings, 1) if part not in empty}
 
 
 def _recipe(notebook: nbformat.NotebookNode) -> dict[str, str]:

@@ -71,8 +71,8 @@ def chance(claims: Sequence[Found]) -> str:
     verdicts, marks = (f"{count} {'is' if count == 1 else 'are'}" for count in counts)
     return (
         f"{verdicts} decided. If every effect lay at its threshold, {wrong_by_chance(claims):.1f} verdicts would be "
-        f"wrong by chance, 2.5% of the claims that could be judged. {marks} marked fragile: control of the false "
-        "discovery rate at 5% (Benjamini–Hochberg) would not keep them."
+        f"wrong by chance, 2.5% of the claims that could be judged. {marks} marked fragile: with "
+        "other seeds, the same verdict would be found with a probability of less than 99%."
     )
 
 

@@ -15,7 +15,7 @@ from nbconvert import HTMLExporter
 from dsdlib.analysis.claims import decided, effect, fragile, threshold
 from dsdlib.plots import forests, set_theme
 from dsdlib.report import findings
-from dsdlib.report.contents import describe, is_current, shown_cells
+from dsdlib.report.contents import describe, is_current, shown_cells, split_at_headings
 from dsdlib.report.explore import curves_table
 from dsdlib.report.show import image_source
 from dsdlib.study.files import write_whole
@@ -57,12 +57,14 @@ def read_report(folder: Path) -> dict[str, Any]:
     Notebooks that an earlier version of this package has executed, in another format, are left out.
     """
     paths = [path for path in sorted(folder.glob("*.ipynb")) if not path.name.endswith(".failed.ipynb")]
-    read = {path.stem: nbformat.read(path, as_version=4) for path in paths}
+    read = {path.stem: split_at_headings(nbformat.read(path, as_version=4)) for path in paths}
     notebooks = {name: notebook for name, notebook in read.items() if is_current(notebook)}
     sections = [describe(name, notebook) for name, notebook in notebooks.items()]
     for section in sections:
         for number, claim in enumerate(section["claims"], 1):
-            claim |= {"page": section["name"], "anchor": f"claim-{number}", "figure": section["key"]}
+            shown = (figure for figure in section["figures"] if figure["part"] == claim.get("part"))
+            figure = next(shown, section["key"])
+            claim |= {"page": section["name"], "anchor": f"claim-{number}", "figure": figure}
     claims = [claim for section in sections for claim in section["claims"]]
     for claim, mark in zip(claims, fragile(claims), strict=True):
         claim["fragile"] = mark

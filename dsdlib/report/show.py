@@ -25,6 +25,7 @@ from pandas.api.types import is_float_dtype, is_integer_dtype
 from dsdlib.analysis.claims import effect, threshold
 from dsdlib.config import RunConfig
 from dsdlib.plots.data import drawn
+from dsdlib.plots.labels import label_curves
 from dsdlib.study.provenance import describe_machine
 from dsdlib.study.store import Store
 
@@ -49,6 +50,7 @@ def show_figure(ax: Axes, shows: str, finding: str, key: bool = False) -> None:
     figure on the report's front page.
     """
     figure = ax.figure
+    label_curves(figure)
     alt, source, width = f"{shows}. {finding}", image_source(figure), round(figure.get_figwidth() * 100)
     data = drawn(figure)
     plt.close(figure)
@@ -148,7 +150,7 @@ def show_provenance(table: pd.DataFrame, runs: list[RunConfig]) -> None:
     sessions = [(run, session) for run in runs for session in store.provenance(run)]
     made = [session for _, session in sessions]
     unique = {name: sorted({str(p[name]) for p in made}) for name in ("device", "processor", "commit", "python")}
-    versions = sorted({" ".join(f"{k} {v}" for k, v in p["versions"].items()) for p in made})
+    versions = sorted({" ".join(f"{k} {v}" for k, v in sorted(p["versions"].items())) for p in made})
     data = sorted({f"{run.dataset} (SHA-256 {p['data_sha256'][:16]}…)" for run, p in sessions})
     count = table["key"].nunique()
     facts = {

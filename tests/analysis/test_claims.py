@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from dsdlib import ConfigError, RunConfig
-from dsdlib.analysis import NOTHING, Interval, claims, nothing, over_seeds
+from dsdlib.analysis import NOTHING, Interval, claims, nothing, over_seeds, where_certain
 from dsdlib.analysis.claims import CLAIMS, VERDICTS, Claim, decided, effect, fragile, judge, threshold, wrong_by_chance
 
 NAN = float("nan")
@@ -70,7 +70,15 @@ def verdict(monkeypatch):
     """Judges an effect by a made-up claim, in a setting that is not the paper's own or that is."""
 
     def judged(found, direction="above", threshold=1, own_setting=False):
-        made_up = {"statement": "s", "paper": "p", "section": "s", "statistic": "s", "unit": "points", "gate": "g"}
+        made_up = {
+            "statement": "s",
+            "paper": "p",
+            "section": "s",
+            "statistic": "s",
+            "unit": "points",
+            "gate": "g",
+            "part": "p",
+        }
         claim = Claim(id="made-up", direction=direction, threshold=threshold, own_setting=[OWN], **made_up)
         monkeypatch.setitem(claims.CLAIMS, "made-up", claim)
         return judge("made-up", found, RunConfig(dataset="mnist", noise_rate=0.2 if own_setting else 0.3), "w")
@@ -99,6 +107,15 @@ def test_every_claim_of_the_papers_is_listed():
 
 def test_notebooks_judge_every_listed_claim_and_no_other():
     assert set(judged_by_notebooks()) == set(CLAIMS)
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_figure_stands_under_the_heading_that_a_claim_names(notebook):
+    source = "\n".join("".join(cell["source"]) for cell in json.loads(notebook.read_text())["cells"])
+    parts = [part.partition("\n") for part in re.split(r"^## ", source, flags=re.MULTILINE)]
+    drawn = {heading for heading, _, text in parts if "show_figure(" in text}
+    judged = {name for name, claim in CLAIMS.items() if f'"{name}"' in source}
+    assert {name: CLAIMS[name].part for name in judged if CLAIMS[name].part not in drawn} == {}
 
 
 @pytest.mark.parametrize("claim", CLAIMS.values(), ids=CLAIMS)
@@ -205,6 +222,19 @@ def test_fragile_verdicts_are_those_benjamini_hochberg_would_not_keep():
     unjudged = [{"verdict": "nothing to judge", "p": None}, {"verdict": "supported"}]
     assert fragile(unjudged) == [False, True]  # a verdict without a p-value is not kept
     assert fragile([*rows(0.04), *unjudged[:1] * 9]) == [False] * 10  # what was not judged does not count
+
+
+def test_a_verdict_that_a_repeat_may_change_is_fragile(verdict):
+    """Twelve normal seeds against a near and a far threshold: the p-value alone would keep both verdicts."""
+    values = np.random.default_rng(1).normal(1, 1, 12)
+    near, far = (verdict(over_seeds(values), "above", threshold) for threshold in (0, -3))
+    assert near["p"] < 0.02 and decided(near) and decided(far)
+    assert near["repeat"] < 0.99 < far["repeat"] and fragile([near, far]) == [True, False]
+    alike = verdict(Interval(5, 5, 5, seeds=5, error=0))
+    assert alike["verdict"] == "supported" and alike["repeat"] == 0 and fragile([alike]) == [True]
+    assert verdict(over_seeds(values), "above", 1)["repeat"] is None
+    gated = verdict(where_certain(over_seeds(values + 50), Interval(3.5, 2.1, 4.9, seeds=12, error=0.64), "", 2))
+    assert gated["verdict"] == "supported" and gated["repeat"] < 0.99
 
 
 def test_what_chance_alone_decides(verdict):

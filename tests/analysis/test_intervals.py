@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from dsdlib import analysis
-from dsdlib.analysis.intervals import Interval, half_width, least_certain, means
+from dsdlib.analysis.intervals import Interval, half_width, least_certain, means, nothing, repeat_probability
 
 
 @given(st.lists(st.floats(-100, 100), min_size=3, max_size=12))
@@ -116,3 +116,29 @@ def test_the_least_certain_of_several_readings(readings, chosen):
     found = [Interval(*reading, seeds=5) for reading in readings]
     least = least_certain(found, 1)
     assert least is found[chosen] if chosen is not None else least.reason == "the readings contradict each other"
+
+
+@pytest.mark.parametrize(("seeds", "distance"), [(5, 2.0), (5, 0.6), (12, 1.0)])
+def test_the_probability_of_a_repeat_is_how_often_simulated_repeats_agree(seeds, distance):
+    """Drawn by hand: the true variance, the true mean, then a repeat's seeds, for what one set of seeds has shown."""
+    rng, free, draws = np.random.default_rng(2), seeds - 1, 40_000
+    shown = rng.normal(size=seeds)
+    shown = (shown - shown.mean()) / shown.std(ddof=1) + distance
+    true_std = np.sqrt(free / rng.chisquare(free, draws))
+    true_mean = distance + true_std * rng.normal(size=draws) / np.sqrt(seeds)
+    repeats = true_mean + true_std * rng.normal(size=(seeds, draws))
+    half = stats.t.ppf(0.975, free) * repeats.std(0, ddof=1) / np.sqrt(seeds)
+    agree = np.mean(repeats.mean(0) - half > 0)
+    found = analysis.over_seeds(shown)
+    assert repeat_probability(found, 0) == pytest.approx(agree if found.low > 0 else 0, abs=0.01)
+
+
+def test_an_effect_is_measured_only_where_the_valley_is_certain():
+    found = analysis.over_seeds(np.array([4.0, 5.0, 6.0, 5.5, 4.5]))
+    unsure, sure = (Interval(5, low, 5 + 5 - low, 5, (5 - low) / 2.776) for low in (1.9, 3.0))
+    assert analysis.where_certain(found, unsure, "no valley").reason == "no valley"
+    assert analysis.where_certain(found, nothing("not run"), "no valley").reason == "no valley"
+    kept = analysis.where_certain(found, sure, "no valley")
+    assert (kept.value, kept.low) == (found.value, found.low) and kept.gate == repeat_probability(sure, 2)
+    assert repeat_probability(kept, 0) == pytest.approx(kept.gate * repeat_probability(found, 0))
+    assert 0.5 < kept.gate < 0.95
