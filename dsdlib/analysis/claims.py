@@ -90,13 +90,8 @@ def judge(name: str, effect: Interval, runs: RunConfig | str, where: str) -> dic
     claim, trained = CLAIMS[name], isinstance(runs, RunConfig)
     own_setting = trained and claim.is_own_setting(runs)
     numbers = [n if isfinite(n) else None for n in (effect.value, effect.low, effect.high)]
-    verdict, reason = NOTHING_TO_JUDGE, ""
-    if numbers[0] is None:
-        reason = effect.reason or "not run"
-    elif None in numbers or effect.seeds < FEWEST_TO_JUDGE:
-        reason = effect.reason or f"too few seeds: {FEWEST_TO_JUDGE} are needed"
-    else:
-        verdict = _verdict(effect, claim, own_setting)
+    reason = _why_not(effect)
+    verdict = NOTHING_TO_JUDGE if reason else _verdict(effect, claim, own_setting)
     return {
         **claim.model_dump(exclude={"gate", "own_setting"}),
         "dataset": runs.dataset if trained else runs,
@@ -109,6 +104,15 @@ def judge(name: str, effect: Interval, runs: RunConfig | str, where: str) -> dic
         "p": None if reason else _p_value(effect, claim.threshold),
         "repeat": None if verdict in (UNDECIDED, NOTHING_TO_JUDGE) else repeat_probability(effect, claim.threshold),
     }
+
+
+def _why_not(effect: Interval) -> str:
+    """Why there is nothing to judge, or "" if there is."""
+    if not isfinite(effect.value):
+        return effect.reason or "not run"
+    if not (isfinite(effect.low) and isfinite(effect.high)) or effect.seeds < FEWEST_TO_JUDGE:
+        return effect.reason or f"too few seeds: {FEWEST_TO_JUDGE} are needed"
+    return ""
 
 
 def _verdict(effect: Interval, claim: Claim, own_setting: bool) -> Verdict:
