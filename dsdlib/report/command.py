@@ -1,6 +1,7 @@
 """Notebooks and a profile of parameters in, a folder of static HTML out: `python -m dsdlib.report quick`."""
 
 import argparse
+import io
 import os
 import shutil
 import sys
@@ -33,7 +34,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("profile", nargs="+", help="a folder of parameters/, such as smoke or quick")
     parser.add_argument("--only", nargs="+", default=(), metavar="NOTEBOOK", help="run these notebooks only")
     take_changes(parser)
-    parser.add_argument("--at-once", type=int, metavar="N", help="notebooks that run at once (default: 2, on a GPU 1)")
+    at_once = {"default": 1 if shutil.which("nvidia-smi") else 2, "metavar": "N"}
+    parser.add_argument("--at-once", type=int, help="notebooks that run at once (default: 2, on a GPU 1)", **at_once)
     parser.add_argument(
         "--minutes", type=float, help="stop after so many minutes; the same command resumes from the finished rounds"
     )
@@ -49,9 +51,10 @@ def main(argv: Sequence[str] | None = None, root: Path | None = None) -> int:
     In the last case the pages of finished notebooks are there, and the finished rounds of all runs as a table.
     """
     arguments, start = parse(argv), time.monotonic()
+    _replace_unknown_signs()
     try:
         root = root or project_root()
-        if arguments.at_once is not None and arguments.at_once < 1:
+        if arguments.at_once < 1:
             raise ValueError(f"--at-once {arguments.at_once}: at least 1")
         if arguments.minutes is not None and not 0 < arguments.minutes < 1e6:
             raise ValueError(f"--minutes {arguments.minutes:g}: more than 0 and less than a million")
@@ -70,10 +73,9 @@ def main(argv: Sequence[str] | None = None, root: Path | None = None) -> int:
     if arguments.fresh:
         os.environ["DSDLIB_FRESH"] = "1"
     reports = (arguments.output or root / "reports").resolve()
-    at_once = arguments.at_once or (1 if shutil.which("nvidia-smi") else 2)
     try:
         with interruptible(arguments.minutes):
-            if not all(make(plan, reports / profile, root, at_once) for profile, plan in plans.items()):
+            if not all(make(plan, reports / profile, root, arguments.at_once) for profile, plan in plans.items()):
                 return 1
     except KeyboardInterrupt:
         over = arguments.minutes is not None and time.monotonic() - start >= 60 * arguments.minutes
@@ -82,6 +84,13 @@ def main(argv: Sequence[str] | None = None, root: Path | None = None) -> int:
         return 3
     print(f"\n{reports / 'index.html'} in {duration(time.monotonic() - start)}")
     return 0
+
+
+def _replace_unknown_signs() -> None:
+    """Print a question mark for what the locale's encoding lacks, such as the lines of a notebook's table in ASCII."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def _finished_rounds(reports: Path) -> Path:

@@ -20,13 +20,24 @@ import nbformat
 import papermill
 import psutil
 from filelock import FileLock, Timeout
+from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
+from traitlets import default
 
 from dsdlib.report.progress import ReportProgress, last_durations
 
 # `dsdlib.report.parameters` checks parameters; papermill's own check misses some and would warn of valid ones.
 logging.getLogger("papermill").setLevel(logging.ERROR)
+
+
+class OwnKernel(AsyncKernelManager):
+    """A kernel of this environment, whatever other kernels are installed for the user under the name ``python3``."""
+
+    @default("kernel_spec_manager")
+    def _this_environment(self) -> KernelSpecManager:
+        return KernelSpecManager(kernel_dirs=[])
 
 
 class Output:
@@ -51,11 +62,12 @@ def execute(notebook: Path, parameters: dict[str, Any], folder: Path, out: Outpu
     failed = folder / f"{notebook.stem}.failed.ipynb"
     live = {"progress_bar": False, "stdout_file": out, "stderr_file": out}
     # Without this, every run begins with a warning about unencrypted messages, which never leave this machine.
-    kernel = {"kernel_name": "python3", "language": "python", "extra_arguments": ["--log-level=ERROR"]}
+    quiet = {"extra_arguments": ["--log-level=ERROR"]}
+    kernel = {"kernel_name": "python3", "language": "python", "kernel_manager_class": OwnKernel}
     with tempfile.TemporaryDirectory(prefix=".running-", dir=folder) as scratch, FileLock(Path(scratch) / ".lock"):
         draft = Path(scratch) / notebook.name
         try:
-            papermill.execute_notebook(notebook, draft, parameters, **live, **kernel)
+            papermill.execute_notebook(notebook, draft, parameters, **live, **quiet, **kernel)
         except (PapermillExecutionError, DeadKernelError) as error:
             if out.stopped.is_set():  # another notebook failed, or the user pressed Ctrl-C
                 return "stopped"

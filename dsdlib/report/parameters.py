@@ -179,7 +179,7 @@ def _read_mapping(root: Path, file: Path, allowed: Iterable[str]) -> dict[str, A
     """A YAML file of parameters; {} if there is no such file or nothing in it."""
     where = file.relative_to(root)
     try:
-        parameters = read_yaml(file.read_text()) if file.exists() else None
+        parameters = read_yaml(file.read_text(encoding="utf-8")) if file.exists() else None
     except (yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"{where}: not YAML: {' '.join(str(error).split())}") from None
     parameters = {} if parameters is None else parameters

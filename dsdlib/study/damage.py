@@ -22,7 +22,7 @@ def read_config(file: Path) -> RunConfig | None:
     That is so if it is damaged, and if another version of this package wrote it.
     """
     try:
-        config = RunConfig(**json.loads(file.read_text()))
+        config = RunConfig(**json.loads(file.read_bytes()))
     except (OSError, ValueError, TypeError):
         return None
     return config if config.key == file.parent.name else None

@@ -23,7 +23,7 @@ def declared(files: Sequence[Path], changes: dict[str, Any]) -> list[RunConfig]:
     recipe: dict[str, Any] = {}
     for file in files:
         try:
-            content = yaml.safe_load(file.read_text()) or {}
+            content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
             if not isinstance(content, dict):
                 raise ValueError("it is not a mapping")
         except (OSError, ValueError, yaml.YAMLError) as error:

@@ -23,12 +23,17 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     """Call ``write`` with a temporary path beside ``path``, then rename the result to ``path``.
 
     Whenever the process is killed, ``path`` holds the old content or the new one. The caller holds the run's lock, so
-    the temporary file of a killed process is simply overwritten.
+    the temporary file of a killed process is simply overwritten. Raises OSError that names ``path`` if it cannot be
+    written, as on a full disk.
     """
     temporary = path.with_name(f"{path.name}.part")
     try:
         write(temporary)
         temporary.replace(path)
+    except OSError as error:  # pyarrow's names no file, and Python's not always
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
 

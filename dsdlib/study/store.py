@@ -227,7 +227,7 @@ class Store:
                 file.unlink()
         entries = [*(self.provenance(config) if resume else []), entry]
         text = config.model_dump_json(indent=2)
-        write_whole(folder / CONFIG, lambda path: path.write_text(text + "\n"))
+        write_whole(folder / CONFIG, lambda path: path.write_text(text + "\n", encoding="utf-8"))
         write_whole(folder / PROVENANCE, lambda path: path.write_text(json.dumps(entries, indent=2) + "\n"))
 
     def save_round(

@@ -1,9 +1,12 @@
 """The report, from tiny notebooks to pages: one true run through papermill, then what the pages hold."""
 
 import base64
+import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from textwrap import dedent
@@ -400,3 +403,21 @@ def test_effect(numbers: tuple[float | None, ...], text: str) -> None:
 @pytest.mark.parametrize(("seconds", "text"), [(85.2, "85 s"), (725, "12 min 5 s"), (12010, "3 h 20 min")])
 def test_duration(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_a_report_is_made_in_an_ascii_locale_and_by_this_environments_kernel(project: Path, tmp_path: Path) -> None:
+    """Signs that the locale lacks, in a profile and in what a notebook prints, and another kernel of the same name."""
+    foreign = tmp_path / "kernels" / "python3" / "kernel.json"
+    foreign.parent.mkdir(parents=True)
+    foreign.write_text(json.dumps({"argv": ["false"], "display_name": "Another", "language": "python"}))
+    profile = project / "parameters" / "tiny" / "02_bare.yaml"
+    profile.write_text("# the notebook's own values, without ℓ2\n", encoding="utf-8")
+    save(project / "notebooks" / "02_bare.ipynb", new_code_cell("nothing: int = 0"), new_code_cell("print('── ℓ2')"))
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii", "JUPYTER_PATH": str(tmp_path)}
+    program = "import pathlib, sys; from dsdlib.report import command\n"
+    program += "command.main(['tiny', '--only', '02_bare'], pathlib.Path(sys.argv[1]))"
+    made = subprocess.run(
+        [sys.executable, "-c", program, project], env=os.environ | locale, capture_output=True, text=True
+    )
+    assert made.stderr == "" and "02_bare: ?? ?2" in made.stdout
+    assert "── ℓ2" in page(project, "02_bare").get_text()

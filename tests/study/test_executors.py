@@ -2,7 +2,11 @@
 
 import os
 import signal
+import subprocess
 import sys
+import threading
+import time
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from pathlib import Path
@@ -12,6 +16,7 @@ import pytest
 from dsdlib import ConfigError, RunConfig, sweep
 from dsdlib.study.executors import check_executor, resolve_executor
 from dsdlib.study.parallel import WorkerDied, dispatch
+from dsdlib.study.store import Store
 
 
 @pytest.mark.parametrize(
@@ -97,3 +102,60 @@ def test_a_task_that_kills_its_process_is_named_and_an_error_keeps_its_kind(
     assert outcomes[4] == [4] and isinstance(outcomes[5], WorkerDied) and runs[1].key in str(outcomes[5])
     with pytest.raises(ConfigError, match="six"):
         list(dispatch(seeds, [[tiny.vary(seed=6)]], executor))
+
+
+CLUSTER = """
+import sys
+
+from distributed import Scheduler, Worker
+from tornado.ioloop import IOLoop
+
+
+async def serve(kind, argument):
+    server = await (Scheduler(port=0, dashboard=False) if kind == "scheduler" else Worker(argument, nthreads=1))
+    print(server.address, flush=True)
+    await server.finished()
+
+
+IOLoop.current().run_sync(lambda: serve(*sys.argv[1:]))
+"""
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[tuple[subprocess.Popen, str]]:
+    """A scheduler in a process of its own and its address; it has a worker in another process."""
+    pytest.importorskip("distributed")
+    processes = []
+
+    def start(*arguments: str) -> str:
+        command = [sys.executable, "-c", CLUSTER, *arguments]
+        processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True))
+        return processes[-1].stdout.readline().strip()
+
+    start("worker", address := start("scheduler", ""))
+    yield processes[0], address
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def test_a_scheduler_that_is_killed_is_told_and_the_sweep_goes_on_later(
+    cluster: tuple[subprocess.Popen, str], tiny: RunConfig, results: Path, tmp_path: Path, alike: Callable
+) -> None:
+    scheduler, address = cluster
+    runs = tiny.vary(epochs=20, rounds=7).grid(seed=[0, 1])
+
+    def kill() -> None:
+        while not list(results.glob("*/rounds.parquet")):
+            time.sleep(0.02)
+        scheduler.kill()
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    with pytest.raises(RuntimeError, match="its scheduler is gone; the same call resumes"):
+        sweep(runs, executor=f"dask:{address}", progress=False)
+    killer.join()
+    with warnings.catch_warnings(action="error"):
+        assert 0 < len(Store(results).table(runs)) < 16
+        table = sweep(runs, progress=False)
+    alike(table, sweep(runs, results=tmp_path / "undisturbed", progress=False))

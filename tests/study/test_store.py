@@ -424,6 +424,36 @@ def test_what_a_killed_process_left_half_written_is_no_damage(run: RunConfig, st
     assert {path.name for path in (results / run.key).iterdir() if not path.name.startswith("round_")} == complete
 
 
+def test_on_a_full_disk_the_file_is_named_and_the_sweep_goes_on_later(
+    tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alike: Callable
+) -> None:
+    undisturbed, replace = (
+        sweep([tiny], keep=["history"], results=tmp_path / "undisturbed", progress=False),
+        Path.replace,
+    )
+    names = ["config.json", "provenance.json", "round_000.safetensors", "rounds.parquet", "history.parquet"]
+    for room, name in enumerate([*names, "round_001.safetensors"]):
+        left, store = room, tmp_path / name
+
+        def fill(temporary: Path, path: Path) -> None:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                os.truncate(temporary, temporary.stat().st_size // 2)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            replace(temporary, path)
+
+        with (
+            monkeypatch.context() as patch,
+            pytest.raises(OSError, match=f"No space left on device: '{store}/.*{name}"),
+        ):
+            patch.setattr(Path, "replace", fill)
+            sweep([tiny], keep=["history"], results=store, progress=False)
+        assert not list(store.rglob("*.part"))
+        with warnings.catch_warnings(action="error"):
+            alike(sweep([tiny], keep=["history"], results=store, progress=False), undisturbed)
+
+
 def test_the_best_round_is_chosen_on_validation_alone() -> None:
     def row(round_: int, validation: float, test: float) -> dict:
         return {"round": round_, "validation_accuracy": validation, "test_accuracy": test}
