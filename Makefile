@@ -28,8 +28,8 @@ test: $(READY) ## check the style and run the tests
 bench: $(READY) ## time training on this machine, into reports/PROFILE/90_performance.html
 	$(BIN)/python -m dsdlib.report "$(PROFILE)" --only 90_performance
 
-paper: $(READY) ## for a GPU: check, time and run the cifar10 profile for MINUTES (9); again goes on
-	$(BIN)/python -m dsdlib.report.paper --minutes $(MINUTES)
+paper: $(READY) ## for a GPU: checks, then the papers' most telling runs, looked at for MINUTES (9); again goes on
+	$(BIN)/python -m dsdlib.study.paper --minutes $(MINUTES)
 
 lab: $(READY) ## open JupyterLab on the notebooks
 	$(BIN)/python -m jupyterlab notebooks

@@ -145,10 +145,7 @@ class Step:
 
     def __call__(self, batch: Tensor) -> Tensor:
         """Forward, backward, update. Returns the logits (runs, n, classes) of the forward pass."""
-        positions, rows, labels = batch
-        x = self._images(positions, rows)
-        logits = self.trainer(x)
-        gradient = self.trainer.backward(self._logit_gradient(positions, labels, x, logits))
+        gradient, logits = self.gradient(batch)
         parts = self.trainer.vector, gradient, self.velocity, self.rate, self.decay
         if self.square is None:
             _sgd(*parts, self.momentum)
@@ -156,6 +153,13 @@ class Step:
             self.taken += 1
             _adam(*parts, self.square, self.recipe.momentum, self.taken)
         return logits
+
+    def gradient(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+        """The gradient of the runs' mean losses in a batch, in the order of the parameter vector, and the logits."""
+        positions, rows, labels = batch
+        x = self._images(positions, rows)
+        logits = self.trainer(x)
+        return self.trainer.backward(self._logit_gradient(positions, labels, x, logits)), logits
 
     def _images(self, positions: Tensor, rows: Tensor) -> Tensor:
         if self.recipe.augment:
