@@ -221,3 +221,18 @@ def test_what_only_the_data_can_tell_is_checked_before_training(changes, message
     check(RunConfig(retraining="weight_rewinding", rewind_iteration=849, rounds=3, batch_size=64))
     with pytest.raises(ConfigError, match=message):
         check(RunConfig(**changes))
+
+
+def test_digits_need_no_home_and_other_data_are_refused_without_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user without HOME and without an entry among the system's users, as in many containers."""
+
+    def nobody(_: int) -> None:
+        raise KeyError("no such user")
+
+    for variable in ("HOME", "XDG_CACHE_HOME", "DSDLIB_DATA"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    data._load.cache_clear()
+    assert len(data.load("digits").train_y) > 1000
+    with pytest.raises(ConfigError, match=r"no folder for data: .*home directory.*set DSDLIB_DATA"):
+        data.load("mnist")

@@ -14,6 +14,7 @@ import yaml
 
 from dsdlib.report.parameters import project_root, read_profile, read_yaml
 from dsdlib.study.executors import check_executor
+from dsdlib.study.interrupt import check_minutes, interruptible
 
 
 def take_changes(parser: argparse.ArgumentParser) -> None:
@@ -56,8 +57,7 @@ def main(argv: Sequence[str] | None = None, root: Path | None = None) -> int:
         root = root or project_root()
         if arguments.at_once < 1:
             raise ValueError(f"--at-once {arguments.at_once}: at least 1")
-        if arguments.minutes is not None and not 0 < arguments.minutes < 1e6:
-            raise ValueError(f"--minutes {arguments.minutes:g}: more than 0 and less than a million")
+        check_minutes(arguments.minutes)
         if arguments.output is not None and arguments.output.exists() and not arguments.output.is_dir():
             raise ValueError(f"--output {arguments.output}: is a file; allowed: a folder")
         check_executor()
@@ -68,7 +68,6 @@ def main(argv: Sequence[str] | None = None, root: Path | None = None) -> int:
         return 2
     from dsdlib.report.make import make  # here, so that a refusal comes at once
     from dsdlib.report.pages import duration
-    from dsdlib.study.interrupt import interruptible
 
     if arguments.fresh:
         os.environ["DSDLIB_FRESH"] = "1"

@@ -12,7 +12,7 @@ import yaml
 from dsdlib.config import ConfigError
 from dsdlib.study.archive import FOLDER, packed, publish
 from dsdlib.study.declared import declared, finished, pack
-from dsdlib.study.interrupt import interruptible
+from dsdlib.study.interrupt import check_minutes, interruptible
 from dsdlib.study.repeat import published_run, repeat
 from dsdlib.study.store import Store, default_folder
 from dsdlib.study.sweep import sweep
@@ -69,6 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    check_minutes(arguments.minutes)
     runs = declared(arguments.files, {name: yaml.safe_load(value) for name, value in arguments.fields})
     keep = [int(what) if what.isdecimal() else what for what in arguments.keep]
     store, how = Store(arguments.results), {name: getattr(arguments, name) for name in ("jobs", "device", "engine")}

@@ -9,7 +9,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from dsdlib.config import ConfigError
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+
+
+def check_minutes(minutes: float | None) -> None:
+    """Raise `ConfigError` for a time after which nothing can be stopped."""
+    if minutes is not None and not 0 < minutes < 1e6:
+        raise ConfigError(f"--minutes {minutes:g}: more than 0 and less than a million")
 
 
 @contextmanager

@@ -112,5 +112,7 @@ def test_asked_to_stop_it_shows_the_finished_rounds_and_the_same_command_goes_on
 def test_what_cannot_be_run_is_refused(recipes: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", *recipes, "-p", "epoch", "3"]) == 2
     assert "study: unknown field 'epoch' (did you mean 'epochs'?)" in capsys.readouterr().err
+    assert main(["run", *recipes, "--minutes", "nan"]) == 2
+    assert "study: --minutes nan: more than 0 and less than a million" in capsys.readouterr().err
     assert main(["publish", "mine", "--tables", "nothing.parquet"]) == 2
     assert "nothing.parquet: the published archive cannot be read" in capsys.readouterr().err

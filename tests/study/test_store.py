@@ -20,7 +20,7 @@ import pytest
 import torch
 
 from dsdlib import ConfigError, RunConfig, load_history, load_model, sweep
-from dsdlib.study.files import save_tensors, write_rows
+from dsdlib.study.files import read_rows, save_tensors, write_rows
 from dsdlib.study.provenance import PROJECT
 from dsdlib.study.store import REWIND, Store, best_round
 
@@ -93,6 +93,27 @@ def test_another_runs_file_is_noticed(name: str, run: RunConfig, finished: Path,
     with pytest.warns(UserWarning, match=rf"run {run.key} is damaged: {name} .*belongs to .*run {other.key}"):
         table = sweep([run], progress=False)
     pd.testing.assert_frame_equal(numbers(table), numbers(Store(finished).table([run])), check_exact=True)
+
+
+HISTORIES: dict[str, Callable[[list, list], list]] = {
+    "a row less": lambda rows, _: rows[:3] + rows[4:],
+    "a row twice": lambda rows, _: rows[:3] + rows[2:],
+    "rows in another order": lambda rows, _: rows[::-1],
+    "another run's rows": lambda _, others: others,
+}
+
+
+@pytest.mark.parametrize("how", HISTORIES)
+def test_a_history_that_is_not_the_runs_own_is_set_aside_and_computed_anew(
+    how: str, tiny: RunConfig, results: Path
+) -> None:
+    run = tiny.vary(epochs=2)
+    sweep([run, run.vary(seed=1)], keep=["history"], progress=False)
+    written, files = load_history([run]), [results / key / "history.parquet" for key in (run.key, run.vary(seed=1).key)]
+    write_rows(files[0], HISTORIES[how](*map(read_rows, files)))
+    with pytest.warns(UserWarning, match=rf"run {run.key} has a damaged file: history\.parquet (does not|belongs to)"):
+        sweep([run], keep=["history"], progress=False)
+    pd.testing.assert_frame_equal(load_history([run]), written, check_exact=True)
 
 
 @pytest.mark.parametrize(("source", "target"), [(0, 4), (4, 0)])
