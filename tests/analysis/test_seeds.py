@@ -166,7 +166,7 @@ def test_a_difference_of_depths_is_paired_by_seed():
 def test_pairs_are_made_of_the_seeds_that_both_groups_have():
     one, other, gain = pair()
     fewer = other[other["seed"] >= 4]
-    for work in (analysis.depth_difference, analysis.largest_lead):
+    for work in (analysis.depth_difference, analysis.largest_lead, analysis.mean_lead):
         found, expected = work(one, fewer), work(one[one["seed"] >= 4], fewer)
         assert found == expected and found.seeds == 8
     assert analysis.largest_lead(one, fewer).value == pytest.approx(100 * gain)
@@ -191,7 +191,9 @@ def test_the_largest_lead_is_read_off_the_seeds_that_did_not_choose_its_round():
 
 def test_the_mean_lead_is_over_rounds_at_equal_sparsity():
     one, other, gain = pair()
-    assert analysis.mean_lead(one, other).value == pytest.approx(100 * gain)
+    for lead in (analysis.mean_lead(one, other), analysis.largest_lead(one, other)):
+        assert lead.value == pytest.approx(100 * gain)
+        assert lead.high - lead.low < 0.1  # though the seeds of a group lie 10 points apart
     leads = np.array([[0.1, 0.3], [0.0, 0.2], [0.0, 0.0]])
     found = analysis.mean_lead(a_table(0.5 + leads), a_table(np.full((3, 2), 0.5)))
     own = analysis.over_seeds(np.array([20.0, 10.0, 0.0]))
