@@ -56,7 +56,8 @@ def panels(
 
 
 def _one_legend(row: np.ndarray) -> None:
-    """One legend at the right of the last panel, if title, labels and line styles mean the same in all panels."""
+    """One legend at the right of the last panel, if title, labels and line styles mean the same in all panels, and
+    some labels are in all of them."""
     drawn = [ax for ax in row if ax.get_legend()]
     handles: dict[str, Artist | Container] = {}
     styles: set[tuple[str, Hashable]] = set()
@@ -65,7 +66,9 @@ def _one_legend(row: np.ndarray) -> None:
             handles.setdefault(label, handle)
             styles.add((label, _style(handle)))
     titles = [ax.get_legend().get_title().get_text() for ax in drawn]
-    if len(set(titles)) != 1 or not len(styles) == len(handles) == len({style for _, style in styles}):
+    named = [set(ax.get_legend_handles_labels()[1]) for ax in drawn]
+    apart = len(set(titles)) != 1 or not set.intersection(*named)
+    if apart or not len(styles) == len(handles) == len({style for _, style in styles}):
         for ax in drawn:
             ax.get_legend().set(loc="best", bbox_to_anchor=None)
         return

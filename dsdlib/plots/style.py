@@ -9,7 +9,7 @@ GREY, SKY, PEACH = "#949494", "#56b4e9", "#f2b489"
 COLOURS = (BLUE, ORANGE, GREEN, VERMILION, PINK, BROWN, SKY, GREY)
 PALETTE = "flare"  # shades of one colour, for ordered numbers
 TEST, TRAIN = VERMILION, BLUE
-PHASE_COLOURS = {"light": "#ffffff", "critical": "#fbe6df", "sweet": "#e0f2e5", "collapsed": "#eeeff1"}
+PHASE_COLOURS = {"light": "#ffffff", "critical": "#fbe6df", "sweet": "#dcebf9", "collapsed": "#e4e5e7"}
 
 
 def set_theme() -> None:

@@ -75,13 +75,15 @@ def weights_left(places: Mapping[str, pd.DataFrame], ax: Axes | None = None) -> 
     draw_by(ax, table, "dense", "left", "Place", bars=True)
     ax.set(xscale="log", yscale="log", xlabel="Prunable weights of the dense network", ylabel="Prunable weights left")
     ends, lowest = np.array([table["dense"].min(), table["dense"].max()]), table["left"].min()
+    low = min(lowest, 0.01 * ends[0]) / 1.5
     for density in (1, 0.1, 0.01, 0.001):
         ax.plot(ends, density * ends, ":", color=MUTED, lw=1, zorder=0)
         name = {"xytext": (-2, -6), "textcoords": "offset points", "ha": "right", "va": "top", "color": MUTED}
         text = f"{100 * (1 - density):g}% sparsity" if density < 1 else "dense"
         name |= {"size": "small", "clip_on": True, "bbox": {"fc": "white", "ec": "none", "pad": 0.5}, "zorder": 0.5}
-        ax.annotate(text, (ends[1], density * ends[1]), **name)
-    ax.set_ylim(min(lowest, 0.01 * ends[0]) / 1.5, 1.5 * ends[1])
+        if density * ends[1] > 3 * low:  # there is room for a name below the line
+            ax.annotate(text, (ends[1], density * ends[1]), **name)
+    ax.set_ylim(low, 1.5 * ends[1])
     plain_ticks(ax.xaxis, sorted(table["dense"].unique()))
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_formatter(EngFormatter(sep="", places=0))

@@ -47,7 +47,8 @@ def split_at_headings(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
         texts = (
             re.split(r"^(?=## )", cell.source, flags=re.MULTILINE) if cell.cell_type == "markdown" else [cell.source]
         )
-        cells += [nbformat.from_dict(cell | {"source": text}) for text in texts if text or len(texts) == 1]
+        kept = [text for text in texts if text] or [""]
+        cells += [nbformat.from_dict(cell | {"source": t, "id": f"{cell.id}-{n}"}) for n, t in enumerate(kept)]
     return nbformat.from_dict(notebook | {"cells": cells})
 
 

@@ -1,6 +1,6 @@
 // The explorer: any curve of the report against sparsity, with a cursor that reads off all series at once.
 
-const SIZE = { width: 720, height: 380, left: 58, right: 12, top: 10, bottom: 46 };
+const SIZE = { width: 720, height: 310, left: 58, right: 12, top: 10, bottom: 46 };
 const SPARSITIES = [0, 0.9, 0.99, 0.999, 0.5, 0.95, 0.995, 0.8, 0.98];
 
 function element(name, attributes, text) {

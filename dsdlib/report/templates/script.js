@@ -1,6 +1,6 @@
 "use strict";
-// The report works without this script. It opens what a link leads to, filters the matrix, and reloads a page while
-// its report is being made.
+// The report works without this script. It opens what a link leads to, filters the matrix, unfolds what is printed, and
+// reloads a page while its report is being made.
 
 function reveal() {
   const target = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
@@ -51,6 +51,15 @@ function keepUpToDate() {
   history.scrollRestoration = "manual";
   setTimeout(() => { savePlace(); location.reload(); }, 5000);
 }
+
+// The forest plot and our own hypotheses are printed unfolded.
+const printed = "#effects, #ours";
+let unfolded = [];
+addEventListener("beforeprint", () => {
+  unfolded = [...document.querySelectorAll(printed)].filter((fold) => !fold.open);
+  for (const fold of unfolded) fold.open = true;
+});
+addEventListener("afterprint", () => { for (const fold of unfolded) fold.open = false; });
 
 restorePlace();
 keepUpToDate();
