@@ -46,15 +46,24 @@ def _waits_refused(device: torch.device) -> Iterator[None]:
         torch.cuda.set_sync_debug_mode("default")
 
 
-def gradients_agree(config: RunConfig, device: torch.device, engine: Engine, least: float = 0.99) -> str:
-    """The cosine of a batch's gradient by this engine and by the plain one, in float32, from the same weights."""
-    found = []
-    for one in (engine, PLAIN):
-        with settings(device, one):
-            step, batches = _begun(config, device, one)
-            gradient, _ = step.gradient(batches[0])
-            found.append(step.trainer.rows_of(gradient).double().flatten())
-    cosine = torch.cosine_similarity(*found, dim=0).item()
+def gradients_agree(
+    config: RunConfig, device: torch.device, engine: Engine, steps: int = 10, least: float = 0.99
+) -> str:
+    """The cosine of a gradient by this engine and by the plain one, at the weights after some plain ``steps``.
+
+    At the initialisation of deep networks, bfloat16's rounding alone takes it to 0.96.
+    """
+    with settings(device):
+        plain, batches = _begun(config, device, PLAIN)
+        for number in range(steps):
+            plain(batches[number % len(batches)])
+        expected = plain.gradient(batches[0])[0].double()
+    with settings(device, engine):
+        step, batches = _begun(config, device, engine)
+        with torch.no_grad():
+            step.trainer.vector.copy_(plain.trainer.vector)
+        gradient = step.gradient(batches[0])[0].double()
+    cosine = torch.cosine_similarity(gradient, expected, dim=0).item()
     if not cosine > least:
         raise ConfigError(f"{config.model}: the cosine of its gradient and that in float32 is {cosine:.4f}; {INSTEAD}")
     return f"the cosine of a gradient and that in float32 is {cosine:.5f}"
