@@ -38,7 +38,7 @@ def test_a_row_of_panels_has_a_title_each_and_one_legend_and_one_label():
 @pytest.mark.parametrize(
     "other",
     [{"a": "blue", "b": "red"}, {"c": "red", "d": "blue"}, {"c": "green", "d": "black"}],
-    ids=["a label has two styles", "a style has two labels"],
+    ids=["a label has two styles", "a style has two labels", "no label is in both"],
 )
 def test_panels_in_which_styles_mean_different_things_keep_their_own_legends(other):
     _, axes = plots.panels({"one": {"a": "red", "b": "blue"}, "two": other}, draw_names)
