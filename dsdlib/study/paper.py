@@ -80,14 +80,17 @@ def check(runs: dict[str, list[RunConfig]], file: Path, device: str, engine: str
                 print(f"{name}: {what}: {said}", flush=True)
 
 
-def work(runs: dict[str, list[RunConfig]], store: Store, device: str, engine: str) -> int:
-    """Check, then train. Returns the exit code: 0 if all is done, 1 for a check that failed, 3 if it was stopped."""
+def work(runs: dict[str, list[RunConfig]], store: Store, device: str, engine: str, jobs: int = 1) -> int:
+    """Check, then train in that many processes.
+
+    Returns the exit code: 0 if all is done, 1 for a check that failed, 3 if it was stopped.
+    """
     try:
         with interruptible():
             check(runs, store.root / "paper" / "checks.json", device, engine)
             for name, configs in runs.items():
                 print(f"train {name}", flush=True)
-                sweep(configs, results=store.root, device=device, engine=engine)
+                sweep(configs, results=store.root, device=device, engine=engine, jobs=jobs)
     except ConfigError as refusal:
         print(f"paper: {refusal}", flush=True)
         return 1
@@ -137,6 +140,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--engine", default="auto", help="plain, fast or auto: fast on a GPU")
+    parser.add_argument(
+        "--jobs", type=int, default=1, help="runs that are trained at once, each in a process (default: 1)"
+    )
     parser.add_argument("--results", type=Path, help="the store (default: results)")
     parser.add_argument(
         "--pack", type=Path, help="where rounds.csv and tables.parquet go (default: paper in the store)"
@@ -158,7 +164,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         folder.mkdir(parents=True, exist_ok=True)
         if arguments.here:
             with FileLock(folder / "lock"):
-                result = work(runs, store, arguments.device, arguments.engine)
+                result = work(runs, store, arguments.device, arguments.engine, arguments.jobs)
                 (folder / "code").write_text(str(result))
         else:
             given = sys.argv[1:] if argv is None else argv

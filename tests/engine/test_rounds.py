@@ -13,6 +13,7 @@ from dsdlib.engine.build import build
 from dsdlib.engine.rounds import _costs
 from dsdlib.engine.rows import best_epoch, mark_diverged
 from dsdlib.engine.stack import Stack
+from dsdlib.engine.stacked import StackedTrainer
 from dsdlib.geometry import learning_distance
 from dsdlib.noise import labels_for
 from dsdlib.pruning import layer_names
@@ -93,6 +94,17 @@ def test_an_epochs_validation_and_test_measures_are_those_after_it(config, train
         for name in ("validation_accuracy", "validation_loss", "test_accuracy", "test_loss", "test_ece"):
             assert last[name] == row[name]
     assert len({row["test_loss"] for epochs in done.epochs for _, _, row in epochs}) == 9
+
+
+def test_a_history_evaluates_validation_and_test_images_alone(train_rounds, monkeypatch):
+    """The training images' measures come from the steps: to evaluate them would take half as long again."""
+    seen, real = [], StackedTrainer.__call__
+    monkeypatch.setattr(StackedTrainer, "__call__", lambda trainer, x: (seen.append(x.shape[1]), real(trainer, x))[1])
+    config = LENET.vary(rounds=0)
+    train_rounds(config)
+    without = sum(seen)
+    train_rounds(config, history=True)
+    assert sum(seen) - 2 * without == config.epochs * (260 + 500)
 
 
 def test_the_best_epoch_is_the_first_with_the_highest_validation_accuracy():
