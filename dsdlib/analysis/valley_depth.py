@@ -215,8 +215,26 @@ def phase_table(table: pd.DataFrame, by: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def how_many_clear(valleys: pd.DataFrame) -> str:
-    """How many of the rows of `valleys` have a depth whose whole interval exceeds 2 points, in words."""
+def how_many_clear(valleys: pd.DataFrame, what: str) -> str:
+    """How many of the rows of `valleys` have a depth whose whole interval exceeds 2 points, in words.
+
+    ``what`` says what the rows are: "4 of 8 networks have a valley whose whole 95% interval exceeds 2 points".
+    """
     if valleys["low"].isna().all():
-        return "too few seeds to say"
-    return f"{(valleys['low'] > CLEAR).sum()} of {len(valleys)}, by intervals over seeds"
+        return f"there are too few seeds to say how many {what} have a certain valley"
+    count = (valleys["low"] > CLEAR).sum()
+    verb = "has" if count == 1 else "have"
+    return f"{count} of {len(valleys)} {what} {verb} a valley whose whole 95% interval exceeds 2 points"
+
+
+def depth_in_words(table: pd.DataFrame) -> str:
+    """How deep the valley of the test curve is, and how far a repeat with as many other seeds may differ.
+
+    The depth in a repeat has an error of its own, so that in 95% of repeats it differs by less than √2 half-widths of
+    the interval. The text is "" without a clear valley or without an interval.
+    """
+    found = depth(table)
+    if not found.value > 100 * CLEAR or np.isnan(found.high):
+        return ""
+    reach = np.sqrt(2) * (found.high - found.value)
+    return f" The valley is {found:.1f} points deep; with other seeds this may change by ±{reach:.1f} points."

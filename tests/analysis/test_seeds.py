@@ -383,8 +383,27 @@ def test_valleys_gives_a_row_per_value_with_places_as_sparsities():
 
 def test_how_many_valleys_are_certainly_clear():
     valleys = pd.DataFrame({"low": [0.03, 0.02, NAN]})
-    assert analysis.how_many_clear(valleys) == "1 of 3, by intervals over seeds"
-    assert analysis.how_many_clear(valleys[2:]) == "too few seeds to say"
+    assert (
+        analysis.how_many_clear(valleys, "nets") == "1 of 3 nets has a valley whose whole 95% interval exceeds 2 points"
+    )
+    assert analysis.how_many_clear(valleys.assign(low=0.03), "nets").startswith("3 of 3 nets have a valley")
+    assert "too few seeds" in analysis.how_many_clear(valleys[2:], "nets")
+
+
+def test_a_depth_in_words_says_what_a_repeat_may_change():
+    """Depths of 10 ± 1 points: the half-width is that of Student's t, and two such means differ by √2 times as much."""
+    dips = [0.1, 0.09, 0.11, 0.1, 0.1]
+    rows = [
+        {"seed": seed, "round": r, "sparsity": 1 - 0.5**r, "test_accuracy": accuracy}
+        for seed, dip in enumerate(dips)
+        for r, accuracy in enumerate([0.8, 0.8 - dip, 0.8, 0.3])
+    ]
+    half = stats.t.ppf(0.975, 4) * 100 * np.std(dips, ddof=1) / np.sqrt(5)
+    text = analysis.depth_in_words(pd.DataFrame(rows))
+    assert text.startswith(f" The valley is 10.0 [{10 - half:.1f}, {10 + half:.1f}] points deep")
+    assert text.endswith(f"±{np.sqrt(2) * half:.1f} points.")
+    falling = pd.DataFrame(rows).assign(test_accuracy=lambda table: 0.8 - 0.1 * table["round"])
+    assert analysis.depth_in_words(falling) == analysis.depth_in_words(pd.DataFrame(rows[:4])) == ""
 
 
 def test_a_climb_is_the_largest_rise_above_what_came_before() -> None:
