@@ -168,6 +168,18 @@ def is_finished(store: Store, config: RunConfig, wanted: set[int | str]) -> bool
     return "history" not in wanted or bool(store.history(config))
 
 
+def kept(store: Store, config: RunConfig) -> set[int | str]:
+    """What is stored of a run besides its table: rounds whose weights are kept, and ``history``.
+
+    Of an unfinished run, weights do not count that are there only to resume it: those of its last and its best round,
+    and those of a round that was stopped before its row was stored.
+    """
+    rows, needed = store.rows(config), set()
+    if rows and len(rows) <= config.rounds:
+        needed = {len(rows), len(rows) - 1, best_round(rows)}
+    return (store.rounds_kept(config) - needed) | ({"history"} if store.history(config) else set())
+
+
 def _rounds(wanted: set[int | str], rows: list[Row]) -> set[int]:
     """The numbers of the finished rounds whose weights are wanted."""
     numbers = {_number(what, rows) for what in wanted if what in WORDS}

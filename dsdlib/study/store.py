@@ -185,10 +185,6 @@ class Store:
 
         return unless_damaged(self.root, config.key, read, [], "history.parquet")
 
-    def kept(self, config: RunConfig) -> set[int | str]:
-        """What is stored of a run besides its table: rounds whose weights are kept, and ``history``."""
-        return self.rounds_kept(config) | ({"history"} if self.history(config) else set())
-
     def measured(self, config: RunConfig, name: str) -> list[Row]:
         """Rows that `save_measured` stored; none if there are none. A damaged file is set aside with a warning."""
 

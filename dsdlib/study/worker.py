@@ -24,7 +24,7 @@ from dsdlib.study.interrupt import gentle_stop
 from dsdlib.study.partial import EVERY, load, remove, save
 from dsdlib.study.provenance import describe_machine
 from dsdlib.study.retrained import adopt, again
-from dsdlib.study.runs import Wanted, check_fit, first_round, is_finished, load_model
+from dsdlib.study.runs import Wanted, check_fit, first_round, is_finished, kept, load_model
 from dsdlib.study.store import Store
 
 # Runs of a stack, each with its partial state, {} if it has none, and the history of the round so far.
@@ -62,7 +62,7 @@ def _train(configs: list[RunConfig], task: Task, store: Store) -> None:
 
     A complete run that lacks something wanted is retrained in another store, and replaces the old one when it is done.
     """
-    task = replace(task, wanted={config: task.wanted[config] | store.kept(config) for config in configs})
+    task = replace(task, wanted={config: task.wanted[config] | kept(store, config) for config in configs})
     groups, now = defaultdict(dict), identity(configs[0])  # runs of one shape share data and network
     for config in configs:
         store.set_aside_if_changed(config, now)
@@ -166,7 +166,7 @@ class _Recorder:
         self.stack, self.wanted, self.place, self.now, self.asked = stack, wanted, place, now, asked
         self.pending, self.saved = {}, time.monotonic()
         self.rows = {config: place.rows(config)[:first] for config in stack.configs}
-        recorded = [c for c in stack.configs if "history" in wanted[c] | place.kept(c)]
+        recorded = [c for c in stack.configs if "history" in wanted[c] | kept(place, c)]
         self.histories = {config: place.history(config) if first > 0 else [] for config in recorded}
 
     def save_round(self, round_: int, state: State, rows: list[Row]) -> None:
@@ -176,8 +176,8 @@ class _Recorder:
             if (history := self.histories.get(config)) is not None:
                 row |= best_epoch([epoch for epoch in history if epoch["round"] == round_])
             self.rows[config] = mark_diverged([*self.rows[config], row])
-            kept = self.wanted[config], history
-            self.place.save_round(config, self.rows[config], self.stack.tensors(state, run), *kept)
+            also = self.wanted[config], history
+            self.place.save_round(config, self.rows[config], self.stack.tensors(state, run), *also)
             remove(self.place, config)
         self.pending, self.saved = {}, time.monotonic()
 

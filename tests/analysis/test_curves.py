@@ -149,6 +149,9 @@ def test_phases_by_hand():
     # From 0.80 to 0.60 and back: critical below 0.70, sweet again from there, collapsed once below it.
     expected = ["light"] * 3 + ["critical"] * 3 + ["sweet"] * 3 + ["collapsed"] * 2
     assert phases(train, test) == expected
+    # The second peak is higher than the first: critical below 0.70, sweet from 0.75, collapsed below 0.75.
+    higher = np.array([0.80, 0.80, 0.60, 0.75, 0.90, 0.74, 0.65])
+    assert phases(np.ones(7), higher) == ["light"] * 2 + ["critical"] + ["sweet"] * 2 + ["collapsed"] * 2
     falling = np.array([0.9, 0.86, 0.84, 0.5])
     assert phases(np.array([1.0, 0.96, 0.94, 1.0]), falling) == ["light"] * 2 + ["collapsed"] * 2
     assert phases(np.ones(4), falling) == ["light"] * 4  # train accuracy holds

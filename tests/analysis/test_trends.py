@@ -108,6 +108,13 @@ def test_a_seed_that_memorises_to_the_end_or_never_has_no_end_of_it():
     assert analysis.exponent(analysis.weights_at_places(never)["Memorising ends"]).reason == "not measured"
 
 
+def test_memorising_ends_where_it_falls_below_one_half_for_the_last_time():
+    """Half way between the rounds with 400 and 200 of 1000 weights, though it was below one half before."""
+    table = pd.DataFrame({"seed": 0, "round": range(5), "remaining_weights": [1000, 700, 400, 200, 100]})
+    table["train_accuracy_corrupted"] = [0.9, 0.4, 0.6, 0.4, 0.1]
+    assert _where_memorising_ends(table) == pytest.approx([np.sqrt(400 * 200)])
+
+
 def test_a_second_peak_needs_a_clear_valley():
     falling = runs(1, 1000, lambda weights, seed: weights / 1000, step(30))
     places = analysis.weights_at_places(falling)

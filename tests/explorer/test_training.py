@@ -13,6 +13,7 @@ from dsdlib.explorer.runs import finished_runs
 from dsdlib.explorer.settings import describe
 from dsdlib.explorer.training import seconds
 from dsdlib.study.files import write_rows
+from dsdlib.study.runs import kept
 from dsdlib.study.store import Store
 
 
@@ -85,7 +86,7 @@ def test_the_curve_grows_and_the_finished_runs_become_a_choice(
     assert explorer.trained == [] and explorer.controls.choice == describe(new)
     table = sweep([new, new.vary(seed=1)], results=store.root, progress=False)
     assert explorer.figure.line.get_ydata() == pytest.approx(table.groupby("round")["test_accuracy"].mean().to_numpy())
-    assert store.history(new) and store.kept(new) >= {0, 2, 4}
+    assert store.history(new) and kept(store, new) >= {0, 2, 4}
 
 
 def test_a_half_trained_curve_is_drawn(explorer: Explorer, store: Store, base: RunConfig) -> None:

@@ -38,6 +38,12 @@ def test_a_published_table_is_the_trained_one_and_needs_no_data(published, runs,
     pd.testing.assert_frame_equal(again, published, check_exact=True)
 
 
+def test_a_published_run_has_the_measures_that_it_was_trained_with_and_no_other_runs(published, runs):
+    layers = [{name for name in Store().rows(run)[0] if name.startswith("learning_distance_")} for run in runs]
+    two = {"learning_distance_1", "learning_distance_2"}
+    assert layers == [two, two, two | {"learning_distance_3"}]
+
+
 def test_a_run_that_is_not_published_is_trained_beside_the_published_ones(published, runs, results):
     other = runs[0].vary(seed=9)
     table = sweep([*runs, other], progress=False)

@@ -123,11 +123,15 @@ def test_stopped_at_any_write_a_sweep_goes_on_to_the_same_table(
         try:
             sweep(runs, results=store, progress=False)
         except Stop:
+            unfinished = [run for run in runs if not Store(store).complete(run)]
             done = sum(Store(store).rounds_done(run) for run in runs)
             written.clear()
             with warnings.catch_warnings(action="error"):
                 alike(sweep(runs, results=store, progress=False), undisturbed)
             assert written.count("rounds.parquet") == len(undisturbed) - done, "no round is trained twice"
+            last = {"round_001.safetensors"} if moment == "after" else set()  # stopped before it was removed
+            for key in (run.key for run in unfinished):
+                assert {*os.listdir(store / key)} - last == {*os.listdir(tmp_path / "undisturbed" / key)} - last
         else:
             break
     assert number == 1 + 2 * (2 + 2 * 3 + ("rewind_iteration" in changes))

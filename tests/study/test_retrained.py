@@ -12,6 +12,7 @@ import pytest
 from dsdlib import RunConfig, load_history, load_model, sweep
 from dsdlib.engine.build import identity
 from dsdlib.study.archive import publish
+from dsdlib.study.runs import kept
 from dsdlib.study.store import Store
 
 
@@ -41,7 +42,7 @@ def test_a_complete_run_stays_as_it_is_until_it_has_been_trained_again(tiny, res
     monkeypatch.setattr(Store, "save_round", watched)
     alike(swept(run, keep=[2]), table)
     assert len(seen) == 4 and {(rows, epochs) for rows, _, epochs in seen} == {(4, 4)}
-    assert {1, 2} <= store.kept(run) and "history" in store.kept(run)
+    assert {1, 2} <= kept(store, run) and "history" in kept(store, run)
     alike(load_history([run]), history)
     assert again(results) == []
 
@@ -56,7 +57,7 @@ def test_a_run_stopped_while_it_is_trained_again_goes_on_and_keeps_the_old_one_m
     alike(swept(run, keep=()), table)  # nothing is wanted that it lacks
     assert begun == []
     alike(swept(run, keep=[1]), table)
-    assert 1 in Store(results).kept(run)
+    assert 1 in kept(Store(results), run)
     assert len(begun) == 2, "the rounds that were stored are not trained again"
 
 
@@ -81,7 +82,7 @@ def test_a_kill_while_a_run_takes_the_old_ones_place_loses_nothing(moved, tiny, 
     alike(swept(run, keep=[1, "history"]), table)
     assert stacks == [] and again(results) == []
     store = Store(results)
-    assert {1, "history"} <= store.kept(run)
+    assert {1, "history"} <= kept(store, run)
     assert len(load_history([run])) == 4
     assert load_model(run, 1) is not None
 
@@ -94,14 +95,14 @@ def test_what_was_begun_again_with_other_data_is_not_gone_on_with(tiny, results,
     file.write_text(json.dumps([json.loads(file.read_text())[0] | {"data_sha256": "another"}]))
     with pytest.warns(UserWarning, match="data_sha256 is no longer what it was"):
         swept(run, keep=[1])
-    assert 1 in Store(results).kept(run)
+    assert 1 in kept(Store(results), run)
 
 
 def test_a_run_that_goes_on_keeps_what_was_kept_of_it(tiny, results, stop_after):
     run = tiny.vary(rounds=3)
     stop_after(3, results, run, keep=[1, "history"])
     swept(run, keep=())
-    assert {1, "history"} <= Store(results).kept(run)
+    assert {1, "history"} <= kept(Store(results), run)
 
 
 @pytest.mark.parametrize("rounds", [4, 2])

@@ -12,6 +12,7 @@ from dsdlib import ConfigError, RunConfig, data, load_history, load_masks, load_
 from dsdlib.engine.build import build
 from dsdlib.pruning import prunable
 from dsdlib.study.files import read_rows, write_rows
+from dsdlib.study.runs import kept
 from dsdlib.study.store import Store, best_round
 
 
@@ -23,7 +24,7 @@ def swept(*configs: RunConfig, keep: Any = (), **options: Any) -> pd.DataFrame:
 
 
 def test_a_round_that_was_not_kept_is_an_error(run: RunConfig, finished: Path) -> None:
-    gone = min(set(range(5)) - Store(finished).kept(run))
+    gone = min(set(range(5)) - kept(Store(finished), run))
     with pytest.raises(FileNotFoundError, match=f"round {gone} of run {run.key}: weights are kept of rounds \\[0, "):
         load_model(run, gone, finished)
 
