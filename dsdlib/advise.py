@@ -17,6 +17,7 @@ from dsdlib import plots
 from dsdlib.analysis.advice import Advice, advise
 from dsdlib.config import ConfigError, RunConfig
 from dsdlib.report.command import changed, take_changes
+from dsdlib.study.progress import Draw
 from dsdlib.study.sweep import sweep, with_best_epoch
 
 YOURS = "yours"
@@ -42,7 +43,7 @@ def variants(
 
 
 def train(
-    runs: dict[str, list[RunConfig]], *, jobs: int = 1, device: str = "auto", progress: bool = True
+    runs: dict[str, list[RunConfig]], *, jobs: int = 1, device: str = "auto", progress: bool | Draw = True
 ) -> dict[str, pd.DataFrame]:
     """Train what is missing of the ``runs`` of `variants`, and return the table of each group.
 

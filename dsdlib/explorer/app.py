@@ -102,12 +102,13 @@ class Explorer:
         self._advise()
 
     def _advise(self) -> None:
-        """The advice on the runs that are shown, while it is unfolded: it takes longer than the curve."""
-        if self.advice.selected_index == 0:
+        """The advice on the runs that are shown, where it is asked for: it takes longer than the curve."""
+        self.advice.value = ""
+        if self.advised.value:
             try:
-                self.advice.children[0].value = analysis.advise(curves.finished(self.shown))._repr_html_()
+                self.advice.value = analysis.advise(curves.finished(self.shown))._repr_html_()
             except ConfigError as error:
-                self.advice.children[0].value = note(str(error))
+                self.advice.value = note(str(error))
 
     def _published(self, measure: str) -> pd.DataFrame:
         """The papers' points for what is shown; the button is greyed if there are none."""
@@ -193,27 +194,28 @@ class Explorer:
     # Widgets ------------------------------------------------------------------------------------------------------
 
     def _build(self) -> None:
-        self.title, self.plot, self.line, self.readout = w.HTML(), w.HTML(), w.HTML(), w.HTML()
-        self.pinned, self.out = w.HTML(), w.HTML()
-        self.advice = w.Accordion([w.HTML()], titles=("Advice: where to stop",))
-        self.advice.observe(lambda _: self._advise(), "selected_index")
+        self.plot, self.line, self.pinned, self.out, self.advice = (w.HTML() for _ in range(5))
+        self.title, self.readout = w.HTML().add_class("dsd-live"), w.HTML().add_class("dsd-live")
+        self.advised = w.Checkbox(description="Advice: where to stop", indent=False)
+        self.advised.observe(lambda _: self._advise(), "value")
         self._moving = False
         self.cursor = w.SelectionSlider(options=[("0%", 0)], description="Sparsity", layout=w.Layout(width="auto"))
         self.cursor.observe(lambda _: self.move() if self._moving else None, "value")
         self.pin, self.clear = w.Button(description="Pin"), w.Button(description="Clear pins", disabled=True)
-        self.publish = w.ToggleButton(description="Published curve")
+        self.publish = w.Checkbox(description="Published curve", indent=False)
         csv, code = w.Button(description="CSV"), w.Button(description="Copy as code")
         for button, act in ((self.pin, self._pin), (self.clear, self._clear), (csv, self._csv), (code, self._code)):
             button.on_click(lambda _, act=act: act())
         self.publish.observe(lambda _: self.draw(), "value")
-        buttons = w.HBox([self.pin, self.clear, self.publish, csv, code]).add_class("dsd-buttons")
-        tabs = w.Tab([w.VBox([self.controls.box, buttons, self.out]), self.form.box], titles=("Explore", "Train"))
+        buttons = w.HBox([self.pin, self.clear, csv, code]).add_class("dsd-buttons")
+        tabs = w.Tab(
+            [w.VBox([self.controls.box, self.publish, buttons, self.out]), self.form.box], titles=("Explore", "Train")
+        )
         tabs.observe(lambda change: self.form.copy(self.configs[0]) if change["new"] == 1 else None, "selected_index")
         plot = w.Box([self.plot, self.line.add_class("dsd-over")]).add_class("dsd-plot")
         centre = w.VBox([self.title, plot, self.cursor.add_class("dsd-cursor"), self.readout, self.pinned])
-        centre.children += (self.claims.box,)
-        right = w.VBox([self.panels.box, self.advice])
-        columns = {"dsd-left": tabs, "dsd-centre": centre, "dsd-right": right}
+        right = w.VBox([self.panels.box, self.advised, self.advice])
+        columns = {"dsd-left": tabs, "dsd-centre": centre, "dsd-right": right, "dsd-below": self.claims.box}
         page = w.Box([box.add_class(name) for name, box in columns.items()]).add_class("dsd-page")
         self.widget = w.VBox([w.HTML(STYLE), page]).add_class("dsd")
 

@@ -42,7 +42,7 @@ class Claims:
     def __init__(self, on_choice: Callable[[Choice], None]):
         self.known: dict[tuple[str, ...], list[dict[str, Any]]] = {}  # by the keys of the runs
         self.list = field(w.Select(rows=7, description="Claims about runs on these data, with this recipe"))
-        self.box = w.VBox([self.list]).add_class("dsd-below")
+        self.box = w.VBox([self.list])
         self._on_choice, self._quiet = on_choice, False
         self.list.observe(lambda change: self._chosen(change["new"]), "value")
 
@@ -50,7 +50,7 @@ class Claims:
         """List the claims about the settings of the choice's data set, model and recipe, its own first."""
         alike = [c for c in settings.choices if not set(differing([c, choice])) & {"dataset", "model", "recipe"}]
         alike.sort(key=lambda other: len(differing([other, choice])))
-        axes, options = differing(alike), []
+        options = []
         for other in alike:
             keys = tuple(settings.keys(other).values())
             if keys not in self.known:
@@ -58,7 +58,7 @@ class Claims:
             for row in self.known[keys]:
                 mark = f"{SHOWN} " if other == choice else ""
                 number = f"{row['verdict']}, {effect(row)}" if row["effect"] is not None else row["verdict"]
-                where = in_words(other, axes) or "these runs"
+                where = in_words(other, differing([other, choice])) or "these runs"
                 text = f"{mark}{number}. {where}: {row['statement']}"
                 options.append((text, (row["id"], tuple(other.values()))))
         self._quiet = True

@@ -43,7 +43,7 @@ class TrainingForm:
         self.keep = w.Checkbox(value=True, indent=False, description="Keep weights and epochs")
         self.start = w.Button(description="Train", button_style="primary")
         self.stop = w.Button(description="Stop", disabled=True, tooltip="Finished rounds stay in the store")
-        self.says = w.HTML()
+        self.says = w.HTML().add_class("dsd-live")
         self.fields = [*(getattr(self, name) for name in NAMES), self.others, self.seeds]
         buttons = w.HBox([self.start, self.stop]).add_class("dsd-buttons")
         self.box = w.VBox([*self.fields, self.keep, buttons, self.says])

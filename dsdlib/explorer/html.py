@@ -17,7 +17,8 @@ from dsdlib.explorer.pictures import FATES, SHOWN, WrongLabels
 
 MOVES = "↪"  # marks an option for which other controls have to move; the style sheet greys it
 COLOURS = dict(zip(FATES, ("#d55e00", "#029e73", "#949494"), strict=True))
-STYLE = f"<style>{files(__package__).joinpath('style.css').read_text(encoding='utf-8')}</style>"
+CSS, NAMES = (files(__package__).joinpath(name).read_text(encoding="utf-8") for name in ("style.css", "names.js"))
+STYLE = f'<style onload="{escape(NAMES, quote=True)}">{CSS}</style>'
 
 
 def picture(source: str, alt: str, style: str = "") -> str:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import sys
-import threading
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import Executor
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from functools import partial
 from heapq import heapreplace
 from math import ceil
@@ -22,6 +21,7 @@ from dsdlib.config import ConfigError, RunConfig
 from dsdlib.study.executors import check_executor, resolve_executor
 from dsdlib.study.locks import holder
 from dsdlib.study.parallel import WorkerDied, dispatch, local, size, worker_count
+from dsdlib.study.progress import Draw, show_progress
 from dsdlib.study.runs import WORDS, Wanted, put_in_order, sources_first, still_wanted
 from dsdlib.study.store import Store
 
@@ -40,7 +40,7 @@ def sweep(
     engine: str = "auto",
     results: Path | str | None = None,
     keep: Iterable[int | str] = (),
-    progress: bool = True,
+    progress: bool | Draw = True,
 ) -> pd.DataFrame:
     """Train the runs that are not in the store yet. Returns the tidy table of all runs, a row a run and round.
 
@@ -51,9 +51,10 @@ def sweep(
     ``plain``, all in float32, ``fast`` (bfloat16 activations and compiled code for convolutional networks; CUDA graphs
     on a GPU), or ``auto``: fast on a GPU and plain on a CPU. ``keep`` names what must be stored besides: rounds whose
     weights stay (numbers, ``dense``, ``best``), and ``history``, the measures after every epoch; a finished run that
-    lacks them is retrained. If the process is killed, the same call resumes after the last finished rounds. Finished
-    runs are read even if their data set is absent, and need no teacher and no start. Raises `ConfigError` before any
-    training if a run is impossible.
+    lacks them is retrained. ``progress`` shows a bar; a function is called besides with a table of each run's finished
+    rounds when there are more, as by `dsdlib.report.growing`. If the process is killed, the same call resumes after the
+    last finished rounds. Finished runs are read even if their data set is absent, and need no teacher and no start.
+    Raises `ConfigError` before any training if a run is impossible.
     """
     runs, keep, workers = _checked_runs(runs), _checked_keep(keep), worker_count(jobs)
     executor, store, levels = check_executor(executor), Store(results), sources_first(runs)
@@ -64,8 +65,8 @@ def sweep(
         task = _checked_task(wanted, store, device, engine, executor is None)
         if jobs == -1 and task.device.startswith("cuda"):
             workers = 1  # each process would take memory of the GPU for a context of its own
-        with _progress(store, [*runs, *(config for config in wanted if config not in runs)], progress):
-            _train(levels, task, executor, workers, progress)
+        with show_progress(store, [*runs, *(config for config in wanted if config not in runs)], progress):
+            _train(levels, task, executor, workers, bool(progress))
     table = store.table(runs)
     _warn_of_diverged(table)
     return table
@@ -203,42 +204,3 @@ def _time(lengths: list[float], workers: int) -> float:
     for length in lengths:
         heapreplace(busy, busy[0] + length)
     return max(busy)
-
-
-@contextmanager
-def _progress(store: Store, configs: list[RunConfig], show: bool) -> Iterator[None]:
-    """Show one bar over all rounds of all runs. It counts the rounds in the store, whichever process trains them."""
-
-    def count() -> int:
-        return sum(store.rounds_done(config) for config in configs)
-
-    def watch() -> None:
-        while not stop.wait(1):
-            bar.update(count() - bar.n)
-
-    bar, stop = _bar(configs, count(), show), threading.Event()
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        watcher.join()
-        bar.update(count() - bar.n)
-        bar.close()
-
-
-def _bar(configs: list[RunConfig], done: int, show: bool) -> tqdm:
-    total = sum(config.rounds + 1 for config in configs)
-    live = sys.stdout.isatty() or "ipykernel" in sys.modules
-    return tqdm(
-        total=total,
-        initial=done,
-        desc=f"{len(configs)} run{'s' * (len(configs) != 1)}",
-        unit="round",
-        file=sys.stdout,
-        disable=not show or done == total,
-        mininterval=1 if live else 10,
-        dynamic_ncols=False,
-        ncols=90,
-    )

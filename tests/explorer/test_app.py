@@ -202,11 +202,11 @@ def test_a_claim_is_judged_anew_when_seeds_are_added(explorer: Explorer, store: 
     assert "nothing to judge" not in explorer.claims.list.options[0][0]
 
 
-def test_advice_is_given_when_it_is_unfolded(explorer: Explorer, base: RunConfig) -> None:
+def test_advice_is_given_where_it_is_asked_for(explorer: Explorer, base: RunConfig) -> None:
     show_plain(explorer, base)
-    said = explorer.advice.children[0]
+    said = explorer.advice
     assert said.value == ""
-    explorer.advice.selected_index = 0
+    explorer.advised.value = True
     assert said.value == analysis.advise(explorer.shown)._repr_html_()
     first = said.value
     explorer.controls.slide["noise_rate"].value = 0.5
