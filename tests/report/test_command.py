@@ -168,6 +168,8 @@ def test_the_page_above_all_profiles_has_a_column_for_each(project: Path) -> Non
     cells = above.find(id="statement-deep")("td")
     links = [[link["href"] for link in cell("a")][-1] for cell in cells]
     assert links == ["tiny/01_valley.html#figure-1-1", "zoo/01_valley.html#figure-1-1"]
+    listed = [link["href"] for link in above.find(id="figures").select("li a")]
+    assert listed == ["tiny/01_valley.html#figure-1-1", "zoo/01_valley.html#figure-1-1"]
     local = [tag["href"].partition("#") for tag in above("a", href=True) if not tag["href"].startswith("http")]
     for target, _, anchor in local:
         file = (reports / (target or "index.html")).read_bytes()
