@@ -1,5 +1,7 @@
 """Label noise by counting; splits; labels that people gave."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -110,6 +112,15 @@ def test_neighbouring_seeds_corrupt_independently_even_when_shifted():
             assert same.mean() < 0.5 or shift == 0
     again = labels_of(validation_fraction=0, noise_rate=rate, seed=3)
     assert torch.equal(again.train_labels, runs[3].train_labels)
+
+
+def test_training_and_validation_labels_of_one_size_are_corrupted_independently():
+    digits = data.load("digits")
+    even = replace(digits, train_x=digits.train_x[:1296], train_y=digits.train_y[:1296])
+    labels = labels_for(RunConfig(validation_fraction=0.5, noise_rate=0.5), even)
+    train, validation = labels.corrupted, labels.validation_labels != even.train_y[labels.validation_rows]
+    assert train.sum() == validation.sum() == 324
+    assert (train & validation).sum() == pytest.approx(162, abs=5 * 648**0.5 / 4)  # five standard deviations
 
 
 @pytest.mark.parametrize("fraction", [0.0, 0.1, 0.25])
