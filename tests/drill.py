@@ -560,7 +560,9 @@ ALL = PARTS | {"executors": executors}
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     told = "; ".join(f"{name}: {part.__doc__}" for name, part in ALL.items())
-    parser.add_argument("parts", nargs="*", choices=[[], *ALL], help=f"all but executors by default. {told}")
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART", choices=[[], *ALL], help=f"all but executors by default. {told}"
+    )
     parser.add_argument("--kills", type=int, default=100, help="signals to send in the part kills (default: 100)")
     parser.add_argument("--minutes", type=float, default=60, help="send no more signals after so many (default: 60)")
     arguments = parser.parse_args()
