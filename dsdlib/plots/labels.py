@@ -25,7 +25,7 @@ def label_curves(figure: Figure) -> None:
         place, legend = ax.get_subplotspec(), ax.get_legend()
         if legend is None or place is None or not place.is_last_col():
             continue
-        lines = [handle[0] if isinstance(handle, Container) else handle for handle in _handles(ax)]
+        lines = [next(iter(handle), None) if isinstance(handle, Container) else handle for handle in _handles(ax)]
         if len(lines) <= MOST and all(_is_curve(line) for line in lines):
             names = [text.get_text() for text in legend.get_texts()]
             _label(ax, lines, names, legend.get_title().get_text())

@@ -57,4 +57,9 @@ def test_a_legend_stays_where_there_is_no_curve_to_name_or_there_are_too_many():
     plots.label_curves(figure)
     assert ax.get_legend() is not None
     assert not drawn(1.0, legend=False).texts
+    figure, ax = plt.subplots()
+    ax.bar([], [], label="no bar")
+    ax.legend()
+    plots.label_curves(figure)
+    assert ax.get_legend() is not None
     plt.close("all")
