@@ -20,7 +20,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import chdir, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import get_context
@@ -436,7 +436,6 @@ def _expecting(drill: Drill, title: str, refusal: str = "") -> Iterator[None]:
 
 def folders(drill: Drill) -> None:
     """A relative path, the user's home, a umask, no HOME, a folder without flock, one that nobody may write."""
-    os.chdir(drill.folder)
     swept = drill.folder / "swept"
     with _expecting(drill, "a relative path"):
         sweep(RUN, results="swept", progress=False)
@@ -527,8 +526,10 @@ def reports(drill: Drill) -> None:
     options = ["--only", "01_phenomenon"]
     for number in (signal.SIGKILL, signal.SIGTERM):
         process = _report(drill.folder, *options)
-        while process.poll() is None and not list(drill.folder.glob("results/*/rounds.parquet")):
+        while process.poll() is None and not any("ipykernel" in command(p) for p in descendants(drill.folder)):
             time.sleep(0.1)
+        time.sleep(2)
+        drill.done["processes of reports that were killed"] += len(descendants(drill.folder)) - 1
         process.send_signal(number)
         process.wait()
         drill.done["killed reports"] += 1
@@ -568,7 +569,7 @@ def main() -> int:
     arguments = parser.parse_args()
     begun, faults = time.monotonic(), 0
     for name in arguments.parts or PARTS:
-        with tempfile.TemporaryDirectory(prefix=f"drill-{name}-") as folder:
+        with tempfile.TemporaryDirectory(prefix=f"drill-{name}-") as folder, chdir(folder):
             drill = Drill(Path(folder), arguments.kills, begun + 60 * arguments.minutes)
             print(f"{name}: {ALL[name].__doc__}", flush=True)
             ALL[name](drill)
