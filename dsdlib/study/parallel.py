@@ -80,7 +80,7 @@ class _Processes(ThreadPoolExecutor):
         with self.lock:
             if self.stopped:
                 raise CancelledError
-            pool = _idle.pop() if _idle else _pool_of_one()
+            pool = _pool_at_rest() or _pool_of_one()
             task = self.busy[pool] = pool.submit(call, *arguments)
         try:
             return task.result()
@@ -112,6 +112,19 @@ class _Processes(ThreadPoolExecutor):
                 while not (task.running() or task.done()):  # loky must not be stopped in the midst of a submission
                     time.sleep(0.01)
                 pool.shutdown(wait=False, kill_workers=True)
+
+
+def _pool_at_rest() -> loky.ProcessPoolExecutor | None:
+    """A pool whose process waits for work, if there is one.
+
+    A process that has waited for 300 s ends. loky would start another in its pool, and could miss that one's death.
+    """
+    while _idle:
+        pool = _idle.pop()
+        if pool._processes:
+            return pool
+        pool.shutdown(wait=False)
+    return None
 
 
 def _pool_of_one() -> loky.ProcessPoolExecutor:

@@ -13,8 +13,10 @@ from pathlib import Path
 import cloudpickle
 import joblib
 import pytest
+from joblib.externals import loky
 
 from dsdlib import RunConfig, sweep
+from dsdlib.study import parallel
 from dsdlib.study.parallel import WorkerDied, dispatch, local, worker_count
 from dsdlib.study.store import Store
 from dsdlib.study.worker import Task, train_stack
@@ -26,6 +28,14 @@ def test_there_are_never_more_processes_than_cores(monkeypatch: pytest.MonkeyPat
     assert worker_count(1) == 1 and worker_count(-1) == worker_count(100_000) == joblib.cpu_count()
     monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
     assert worker_count(-1) == worker_count(8) == 1
+
+
+def test_a_pool_whose_process_has_ended_is_not_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = loky.ProcessPoolExecutor(1)  # as after its process has waited for too long: no process, and no work for it
+    monkeypatch.setattr(ended, "submit", None)
+    monkeypatch.setattr(parallel, "_idle", [ended])
+    with local(2) as executor:
+        assert executor.submit(len, [0]).result() == 1
 
 
 # Made-up work -------------------------------------------------------------------------------------------------------
