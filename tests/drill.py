@@ -308,18 +308,18 @@ def _rows(change: Callable[[list], list]) -> Callable[..., None]:
     return lambda file, *_: write_rows(file, change(read_rows(file)))
 
 
-def _header(change: Callable[[dict], None]) -> Callable[..., None]:
+def change_header(file: Path, change: Callable[[dict], None]) -> None:
     """Change the description of the tensors in a file, and nothing else."""
+    content = file.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    change(header)
+    text = json.dumps(header).encode()
+    file.write_bytes(len(text).to_bytes(8, "little") + text + content[8 + length :])
 
-    def damage(file: Path, *_: Path) -> None:
-        content = file.read_bytes()
-        length = int.from_bytes(content[:8], "little")
-        header = json.loads(content[8 : 8 + length])
-        change(header)
-        text = json.dumps(header).encode()
-        file.write_bytes(len(text).to_bytes(8, "little") + text + content[8 + length :])
 
-    return damage
+def _header(change: Callable[[dict], None]) -> Callable[..., None]:
+    return lambda file, *_: change_header(file, change)
 
 
 def _swap(header: dict) -> None:

@@ -1,8 +1,8 @@
 """Files are whole or absent, and damage of their content is noticed."""
 
 import errno
-import json
 import random
+import runpy
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +12,8 @@ import safetensors.torch
 import torch
 
 from dsdlib.study.files import Damage, load_tensors, read_rows, save_tensors, write_rows, write_whole
+
+change_header = runpy.run_path(str(Path(__file__).parents[1] / "drill.py"))["change_header"]
 
 ROWS = [{"round": n, "accuracy": n / 7, "dataset": "digits", "teacher": None} for n in range(5)]
 TENSORS = {
@@ -98,12 +100,7 @@ def forget_owner(header: dict) -> None:
 def test_a_changed_description_of_tensors_is_noticed(change: Callable[[dict], None], tmp_path: Path) -> None:
     file = tmp_path / "tensors"
     save(file, {"1.weight": torch.arange(60.0).view(6, 10), "2.weight": torch.arange(60.0, 120.0).view(6, 10)})
-    content = file.read_bytes()
-    length = int.from_bytes(content[:8], "little")
-    header = json.loads(content[8 : 8 + length])
-    change(header)
-    text = json.dumps(header).encode()
-    file.write_bytes(len(text).to_bytes(8, "little") + text + content[8 + length :])
+    change_header(file, change)
     assert len(safetensors.torch.load_file(file)) == 2, "the format itself allows it"
     with pytest.raises(Damage, match=r"tensors cannot be read .*checksum"):
         load(file)
