@@ -139,6 +139,8 @@ def _check_values(notebook: str, values: dict[str, Any], declared: dict[str, str
         for name, value in values.items():
             converted(name, value, eval(declared[name]))
         check_together(declared, values)
+        if "recipe" in declared:
+            RunConfig(**values.get("recipe", {}) | values.get("own_recipe", {}))
     except ConfigError as error:
         raise ConfigError(f"{notebook}: {error}") from None
 

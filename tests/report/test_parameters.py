@@ -86,14 +86,14 @@ def root(tmp_path: Path) -> Path:
         nbformat.write(new_notebook(cells=[tagged]), tmp_path / "notebooks" / f"{name}.ipynb")
     profile = tmp_path / "parameters" / "mine"
     profile.mkdir(parents=True)
-    (profile / "recipe.yaml").write_text("recipe: {epochs: 7, lr: 0.2}\n")
+    (profile / "recipe.yaml").write_text("recipe: {epochs: 7, milestones: [], lr: 0.2}\n")
     (profile / "01_trains.yaml").write_text("own_recipe: {lr: 0.1}\nseeds: [4]\n")
     (profile / "02_computes.yaml").write_text("# its own values\n")
     return tmp_path
 
 
 def test_a_profile_joins_the_recipe_with_each_sections_own(root: Path) -> None:
-    first = {"recipe": {"epochs": 7, "lr": 0.2}, "own_recipe": {"lr": 0.1}, "seeds": [4]}
+    first = {"recipe": {"epochs": 7, "milestones": [], "lr": 0.2}, "own_recipe": {"lr": 0.1}, "seeds": [4]}
     assert read_profile(root, "mine") == {"01_trains": first, "02_computes": {}}
     assert read_profile(root, "mine", ["02_computes"]) == {"02_computes": {}}
 
@@ -104,6 +104,8 @@ def test_a_change_is_of_a_parameter_or_of_every_recipe(root: Path) -> None:
     assert changed["01_trains"]["own_recipe"] == {"lr": 0.1, "rounds": 2}
     with pytest.raises(ConfigError, match=r"-p: no notebook here takes 'round' \(did you mean 'rounds'\?\)"):
         read_profile(root, "mine", changes={"round": 2})
+    with pytest.raises(ConfigError, match="01_trains: epochs = 0: input should be greater than"):
+        read_profile(root, "mine", changes={"epochs": 0})
     with pytest.raises(ConfigError, match="-p: no notebook here takes 'seeds'"):
         read_profile(root, "mine", ["02_computes"], {"seeds": [9]})
 
@@ -125,6 +127,12 @@ def test_a_change_is_of_a_parameter_or_of_every_recipe(root: Path) -> None:
         ("01_trains.yaml", "seeds: [1]\nseeds: [2]", "01_trains.yaml: not YAML: 'seeds' stands there twice"),
         ("01_trains.yaml", "seeds: &again [*again]", "01_trains.yaml: not YAML: references"),
         ("01_trains.yaml", "seeds: " + 2000 * "[", "01_trains.yaml: not YAML"),
+        ("01_trains.yaml", "own_recipe: {lr: fast}", "01_trains: lr = 'fast': input should be a valid number"),
+        (
+            "recipe.yaml",
+            "recipe: {noise_rate: 2}",
+            "01_trains: noise_rate = 2: input should be less than or equal to 1",
+        ),
         ("01_trains.yaml", "seeds: []", r"01_trains: seeds = \[\]: list should have at least 1 item"),
         ("03_other.yaml", "", "03_other.yaml: there is no notebook '03_other'; the notebooks are: 01_trains, 02_comp"),
     ],
