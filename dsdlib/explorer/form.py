@@ -108,7 +108,9 @@ class TrainingForm:
             self.poll()
 
     def poll(self) -> None:
-        """Look at the store: report new rounds, and the end of the training."""
+        """Look at the store: report new rounds, and the end of the training, after which nothing is left to report."""
+        if not self.start.disabled:
+            return
         running = self.training.running
         done, total = self.training.rounds
         if done != self.done:
@@ -116,7 +118,7 @@ class TrainingForm:
             self.on_rounds(self.training.runs)
         started = f"{done} of {total} rounds are finished." if done else "Starting the training process …"
         self.says.value = note(started)
-        if not running and self.start.disabled:
+        if not running:
             self._ended(done, total)
 
     def _stop(self) -> None:

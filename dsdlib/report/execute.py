@@ -61,8 +61,9 @@ def execute(notebook: Path, parameters: dict[str, Any], folder: Path, out: Outpu
     out.progress.start(out.section)
     failed = folder / f"{notebook.stem}.failed.ipynb"
     live = {"progress_bar": False, "stdout_file": out, "stderr_file": out}
-    # Without this, every run begins with a warning about unencrypted messages, which never leave this machine.
-    quiet = {"extra_arguments": ["--log-level=ERROR"]}
+    # Without this, every run begins with a warning about unencrypted messages, which never leave this machine, and may
+    # end with an error about the interrupt by which papermill ends the kernel. A cell's own errors are in the notebook.
+    quiet = {"extra_arguments": ["--log-level=CRITICAL"]}
     kernel = {"kernel_name": "python3", "language": "python", "kernel_manager_class": OwnKernel}
     with tempfile.TemporaryDirectory(prefix=".running-", dir=folder) as scratch, FileLock(Path(scratch) / ".lock"):
         draft = Path(scratch) / notebook.name

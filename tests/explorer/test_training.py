@@ -109,6 +109,7 @@ def test_stopping_keeps_what_is_done_and_training_again_resumes(
     explorer.form.stop.click()
     done = explorer.form.training.rounds[0]
     assert not explorer.form.training.running and 2 <= done < 21
+    explorer.form.poll()  # as the task that watches the training does once more
     assert f"{done} of 21 rounds are in the store" in explorer.form.says.value
     assert len(explorer.shown) == done, "the unfinished curve stays"
     explorer.form.start.click()
